@@ -1,0 +1,30 @@
+"""The model card: what Flywheel knows of a base model or an adapter."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from contracts.engine import EngineTask
+
+ModelKind = Literal["base", "adapter"]
+
+
+class ModelCard(BaseModel):
+    """One servable model. Names follow OpenAI: `<base>` or `ft:<base>:<tenant>:<suffix>:<id>`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    kind: ModelKind
+    task: EngineTask
+    parent: str | None = Field(None, description="The base model that an adapter was trained from.")
+    tenant: str | None = Field(None, description="Owner; None where every tenant may use it.")
+    weights: str = Field(description="Base: local folder or Hugging Face id. Adapter: path in the artifact store.")
+    digest: str = Field(description="`sha256:…` over the weights' files.")
+    data_digest: str | None = Field(None, description="`sha256:…` of the training file.")
+    job: str | None = Field(None, description="The fine-tuning job that made it.")
+    metrics: dict[str, float] = Field(default_factory=dict)
+    licence: str | None = None
+    context_length: int = Field(description="Longest prompt plus completion, in tokens.")
+    on_demand: bool = Field(False, description="A supervisor starts its engine at the first request.")
+    created_at: int = Field(description="Unix seconds.")

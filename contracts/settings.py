@@ -1,0 +1,111 @@
+"""The settings of every service: one tree, read from the environment.
+
+A nested field is named with two underscores: `FLYWHEEL_LIMITS__REQUESTS_PER_MINUTE=600`.
+`flywheel config` prints every field with its value and where the value came from.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PositiveInt = Annotated[int, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class AuthSettings(Section):
+    pepper: SecretStr = Field(
+        SecretStr(""),
+        description="Secret that keys the hash of API keys; at least 32 letters, the same for every gateway.",
+    )
+    key_cache_s: Seconds = Field(30.0, description="Seconds a looked-up key is trusted without news of it.")
+    failures_per_minute: PositiveInt = Field(
+        60, description="Failed authentications an address may make a minute, each gateway counting for itself."
+    )
+
+
+class LimitSettings(Section):
+    requests_per_minute: PositiveInt = Field(600, description="Requests a minute of a key that sets none itself.")
+    tokens_per_minute: PositiveInt = Field(
+        400_000, description="Prompt and completion tokens a minute of a key that sets none itself."
+    )
+    edge_requests_per_minute: PositiveInt = Field(
+        600, description="Requests a minute of an address to the routes that ask for no key."
+    )
+
+
+class CacheSettings(Section):
+    enabled: bool = Field(True, description="Answer repeats from Redis.")
+    ttl_s: PositiveInt = Field(3600, description="Seconds that an answer is kept.")
+    max_entry_bytes: PositiveInt = Field(1 << 20, description="Longest answer that is kept, in bytes.")
+
+
+class GatewaySettings(Section):
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: PositiveInt = Field(8000, description="Port to listen on.")
+    max_body_bytes: PositiveInt = Field(4 << 20, description="Longest JSON body, in bytes.")
+    max_upload_bytes: PositiveInt = Field(512 << 20, description="Longest uploaded file, in bytes.")
+    lease_refresh_s: Seconds = Field(0.5, description="Seconds between two looks at the engines' leases.")
+    connect_timeout_s: Seconds = Field(2.0, description="Seconds to wait for an engine to accept a connection.")
+    idle_timeout_s: Seconds = Field(
+        300.0, description="Seconds that an engine may stay silent in the middle of an answer."
+    )
+    connections_per_engine: PositiveInt = Field(1024, description="Connections open to one engine at most.")
+    engine_start_wait_s: Seconds = Field(
+        180.0, description="Seconds that a request waits for an engine that starts on demand."
+    )
+
+
+class EngineSettings(Section):
+    host: str = Field("127.0.0.1", description="Address vLLM listens on, and that gateways reach it by.")
+    port: PositiveInt = Field(8100, description="Port vLLM listens on.")
+    catalogue: Path | None = Field(None, description="Catalogue file; the built-in one if unset.")
+    weights_dir: Path = Field(
+        Path("~/.cache/flywheel/models"), description="Folder that keeps base weights and adapters on this machine."
+    )
+    kv_cache_gib: Annotated[float, Field(gt=0)] = Field(2.0, description="KV cache on CPU engines, in GiB.")
+    cpu_threads: PositiveInt | None = Field(None, description="Threads of a CPU engine; the core count if unset.")
+    lease_ttl_s: Seconds = Field(5.0, description="Seconds that a lease outlives its last renewal.")
+    adapter_poll_s: Seconds = Field(5.0, description="Seconds between two looks for adapters to load.")
+    start_timeout_s: Seconds = Field(600.0, description="Seconds that vLLM may take to become healthy.")
+    drain_timeout_s: Seconds = Field(30.0, description="Seconds that running requests get when the engine stops.")
+
+
+class WorkerSettings(Section):
+    queues: str = Field("cpu", description="Queues to take jobs from, separated by commas.")
+    lease_ttl_s: Seconds = Field(30.0, description="Seconds that a job's lease outlives its last heartbeat.")
+    cancel_poll_s: Seconds = Field(1.0, description="Seconds between two looks whether a job was cancelled.")
+    threads: PositiveInt | None = Field(None, description="Threads a job computes with; the core count if unset.")
+
+
+class TelemetrySettings(Section):
+    otlp_endpoint: str | None = Field(
+        None, description="OTLP/HTTP endpoint for traces, for example http://collector:4318; no traces if unset."
+    )
+    log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_prefix="FLYWHEEL_", env_nested_delimiter="__", extra="ignore", frozen=True, env_ignore_empty=True
+    )
+
+    home: Path = Field(Path(".flywheel"), description="Folder of a local stack: database, artifacts, logs, secrets.")
+    redis_url: str = Field("redis://127.0.0.1:6379/0", description="Redis or Valkey.")
+    database_url: str = Field(
+        "sqlite:///.flywheel/flywheel.db", description="SQLAlchemy URL: sqlite:///… or postgresql+psycopg://…"
+    )
+    artifacts_url: str = Field("file://.flywheel/artifacts", description="fsspec URL: a folder or s3://bucket/prefix.")
+
+    auth: AuthSettings = AuthSettings()
+    limits: LimitSettings = LimitSettings()
+    cache: CacheSettings = CacheSettings()
+    gateway: GatewaySettings = GatewaySettings()
+    engine: EngineSettings = EngineSettings()
+    worker: WorkerSettings = WorkerSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()

@@ -1,0 +1,87 @@
+"""The artifact store: files by path, in a folder or in S3, through fsspec."""
+
+import hashlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import fsspec
+
+CHUNK_BYTES = 1 << 20
+
+
+class DigestMismatch(Exception):
+    """An artifact is not what its digest says: it was changed or cut short."""
+
+
+class ArtifactStore:
+    """Paths are relative to the store's URL, for example `models/ft:…/adapter_model.safetensors`."""
+
+    def __init__(self, url: str) -> None:
+        self._filesystem, root = fsspec.core.url_to_fs(url)
+        self._root = str(root).rstrip("/")
+
+    def write(self, path: str, source: BinaryIO) -> None:
+        """Replaces the artifact at `path` by what `source` holds from its current position on."""
+        target = self._absolute(path)
+        self._filesystem.makedirs(target.rpartition("/")[0], exist_ok=True)
+        with self._filesystem.open(target, "wb") as out:
+            shutil.copyfileobj(source, out, CHUNK_BYTES)
+
+    def read(self, path: str) -> Iterator[bytes]:
+        """The artifact in chunks. Raises FileNotFoundError."""
+        with self._filesystem.open(self._absolute(path), "rb") as source:
+            while chunk := source.read(CHUNK_BYTES):
+                yield chunk
+
+    def lines(self, path: str) -> Iterator[bytes]:
+        with self._filesystem.open(self._absolute(path), "rb") as source:
+            yield from source
+
+    def delete(self, path: str) -> None:
+        """Deletes an artifact or a folder of them; nothing happens if there is none."""
+        if self._filesystem.exists(self._absolute(path)):
+            self._filesystem.rm(self._absolute(path), recursive=True)
+
+    def upload_folder(self, folder: Path, path: str) -> str:
+        """Stores every file of `folder` under `path` and returns the digest of the whole."""
+        for name in _files_of(folder):
+            with (folder / name).open("rb") as source:
+                self.write(f"{path}/{name}", source)
+        return folder_digest(folder)
+
+    def download_folder(self, path: str, folder: Path, *, digest: str) -> None:
+        """Brings a stored folder to this machine and checks it. An intact copy that is there already is kept.
+
+        The copy appears whole or not at all. Raises DigestMismatch, FileNotFoundError.
+        """
+        if folder.is_dir() and folder_digest(folder) == digest:
+            return
+        partial = folder.with_name(f".{folder.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        self._filesystem.get(self._absolute(path), str(partial), recursive=True)
+        if (found := folder_digest(partial)) != digest:
+            shutil.rmtree(partial)
+            raise DigestMismatch(f"{path}: expected {digest}, found {found}")
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+
+    def _absolute(self, path: str) -> str:
+        if ".." in path.split("/"):
+            raise ValueError("A path of the artifact store has no '..'.")
+        return f"{self._root}/{path}"
+
+
+def folder_digest(folder: Path) -> str:
+    """`sha256:…` over the names and contents of every file below `folder`, in the order of their names."""
+    whole = hashlib.sha256()
+    for name in _files_of(folder):
+        with (folder / name).open("rb") as source:
+            whole.update(f"{hashlib.file_digest(source, 'sha256').hexdigest()}  {name}\n".encode())
+    return f"sha256:{whole.hexdigest()}"
+
+
+def _files_of(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())

@@ -1,0 +1,95 @@
+"""API keys in SQL. Only a keyed hash of a secret is stored; the secret is shown once, when it is made."""
+
+import hashlib
+import hmac
+import secrets
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sqlalchemy import select
+
+from contracts.identifiers import new_id
+from contracts.keys import ApiKey, Scope
+from store.database import Database
+from store.tables import ApiKeyRow
+
+SECRET_PREFIX = "sk-fw-"  # noqa: S105 (the public part of every key)
+
+
+@dataclass(frozen=True, slots=True)
+class NewApiKey:
+    """A key just made, with the only copy of its secret."""
+
+    key: ApiKey
+    secret: str
+
+
+def hash_secret(secret: str, pepper: str) -> str:
+    """HMAC-SHA256 (RFC 2104): without the pepper a stolen table does not let one test guesses."""
+    return hmac.new(pepper.encode(), secret.encode(), hashlib.sha256).hexdigest()
+
+
+class KeyRepository:
+    def __init__(self, database: Database, pepper: str) -> None:
+        if len(pepper) < 32:
+            raise ValueError("FLYWHEEL_AUTH__PEPPER must have at least 32 letters.")
+        self._database = database
+        self._pepper = pepper
+
+    def create(
+        self,
+        *,
+        tenant: str,
+        name: str,
+        scopes: Iterable[Scope],
+        models: Iterable[str] | None = None,
+        requests_per_minute: int | None = None,
+        tokens_per_minute: int | None = None,
+        expires_at: int | None = None,
+    ) -> NewApiKey:
+        secret = SECRET_PREFIX + secrets.token_urlsafe(32)
+        row = ApiKeyRow(
+            id=new_id("key"),
+            hash=hash_secret(secret, self._pepper),
+            tenant=tenant,
+            name=name,
+            hint=f"{secret[:10]}…{secret[-4:]}",
+            scopes=sorted(scopes),
+            models=None if models is None else sorted(models),
+            requests_per_minute=requests_per_minute,
+            tokens_per_minute=tokens_per_minute,
+            created_at=int(time.time()),
+            expires_at=expires_at,
+            revoked_at=None,
+        )
+        with self._database.session() as session:
+            session.add(row)
+        return NewApiKey(_to_key(row), secret)
+
+    def find_by_secret(self, secret: str) -> ApiKey | None:
+        """The key of a secret, also when it is expired or revoked; None if there never was one.
+
+        The look-up is by hash over an index, so its time says nothing about how much of a guess was right.
+        """
+        with self._database.session() as session:
+            row = session.scalar(select(ApiKeyRow).where(ApiKeyRow.hash == hash_secret(secret, self._pepper)))
+            return None if row is None else _to_key(row)
+
+    def all(self) -> list[ApiKey]:
+        with self._database.session() as session:
+            return [_to_key(row) for row in session.scalars(select(ApiKeyRow).order_by(ApiKeyRow.created_at))]
+
+    def revoke(self, key_id: str) -> ApiKey | None:
+        """Revokes for good. A second time changes nothing. None if there is no such key."""
+        with self._database.session() as session:
+            row = session.get(ApiKeyRow, key_id)
+            if row is None:
+                return None
+            if row.revoked_at is None:
+                row.revoked_at = int(time.time())
+            return _to_key(row)
+
+
+def _to_key(row: ApiKeyRow) -> ApiKey:
+    return ApiKey.model_validate(row, from_attributes=True)

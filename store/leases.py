@@ -1,0 +1,46 @@
+"""Engine leases in Redis: agents write them, gateways read them."""
+
+from redis.asyncio import Redis
+
+from contracts.engine import EngineLease
+from contracts.invalidation import Invalidation
+from store import redis_names
+
+
+class LeaseStore:
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+
+    async def put(self, lease: EngineLease, *, ttl_s: float) -> None:
+        """Writes or renews a lease. One round trip."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.set(redis_names.lease(lease.engine), lease.model_dump_json(), px=int(ttl_s * 1000))
+            pipe.sadd(redis_names.ENGINES, lease.engine)
+            await pipe.execute()
+
+    async def announce(self, engine: str) -> None:
+        """Tells gateways that a lease changed in a way they should see at once."""
+        news = Invalidation(kind="engine", id=engine).model_dump_json()
+        await self._redis.publish(redis_names.INVALIDATIONS, news)
+
+    async def remove(self, engine: str) -> None:
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.delete(redis_names.lease(engine))
+            pipe.srem(redis_names.ENGINES, engine)
+            await pipe.execute()
+        await self.announce(engine)
+
+    async def alive(self) -> list[EngineLease]:
+        """The leases that are alive. Names of engines that died are cleared on the way."""
+        names = sorted(_text(name) for name in await self._redis.smembers(redis_names.ENGINES))
+        if not names:
+            return []
+        found = await self._redis.mget([redis_names.lease(name) for name in names])
+        dead = [name for name, raw in zip(names, found, strict=True) if raw is None]
+        if dead:
+            await self._redis.srem(redis_names.ENGINES, *dead)
+        return [EngineLease.model_validate_json(raw) for raw in found if raw is not None]
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value

@@ -1,0 +1,47 @@
+"""The model registry: a card per base model and adapter."""
+
+from sqlalchemy import select
+
+from contracts.models import ModelCard
+from store.database import Database
+from store.tables import ModelRow
+
+
+class ModelRepository:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def put(self, card: ModelCard) -> None:
+        """Registers a model, or replaces the card of the same name; the time it was first made stays."""
+        with self._database.session() as session:
+            values = card.model_dump()
+            if (row := session.get(ModelRow, card.name)) is not None:
+                values["created_at"] = row.created_at
+            session.merge(ModelRow(**values))
+
+    def get(self, name: str) -> ModelCard | None:
+        with self._database.session() as session:
+            row = session.get(ModelRow, name)
+            return None if row is None else _to_card(row)
+
+    def all(self) -> list[ModelCard]:
+        with self._database.session() as session:
+            return [_to_card(row) for row in session.scalars(select(ModelRow).order_by(ModelRow.created_at))]
+
+    def adapters_of(self, base: str) -> list[ModelCard]:
+        with self._database.session() as session:
+            query = select(ModelRow).where(ModelRow.parent == base, ModelRow.kind == "adapter")
+            return [_to_card(row) for row in session.scalars(query.order_by(ModelRow.created_at))]
+
+    def delete(self, name: str, *, tenant: str) -> ModelCard | None:
+        """Deletes a model of this tenant; None if it has no such model."""
+        with self._database.session() as session:
+            row = session.get(ModelRow, name)
+            if row is None or row.tenant != tenant:
+                return None
+            session.delete(row)
+            return _to_card(row)
+
+
+def _to_card(row: ModelRow) -> ModelCard:
+    return ModelCard.model_validate(row, from_attributes=True)
