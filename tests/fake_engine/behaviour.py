@@ -1,0 +1,63 @@
+"""What the fake engine can be told to do."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+INFERENCE_PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
+
+
+class Behaviour(BaseModel):
+    """The default is a healthy engine that answers at once."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    paths: tuple[str, ...] = INFERENCE_PATHS
+    """Where this applies; every other route stays healthy."""
+    for_requests: int | None = None
+    """After so many requests the engine is healthy again. None: until told otherwise."""
+
+    # Pace and length
+    time_to_first_token_s: float = 0.0
+    time_between_tokens_s: float = 0.0
+    tokens: int = 8
+    """Tokens of an answer; `max_tokens` of a request cuts it short."""
+    token_bytes: int | None = None
+    """Length of one token's text; short words if None."""
+
+    # Errors that vLLM itself makes
+    status: int | None = None
+    body: Any = None
+    """Sent with `status`: JSON, or a text as it is. vLLM's error envelope if None."""
+    headers: dict[str, str] = {}
+    """Added to the head of the answer."""
+    error_after_chunks: int | None = None
+    """A stream's event `{"error": …}` after so many events, then `[DONE]`."""
+
+    # Broken connections
+    close_before_headers: bool = False
+    close_after_chunks: int | None = None
+    """Closes after so many events of a stream; in an answer that is not streamed, after so many bytes."""
+    close_in_mid_chunk: int | None = None
+    """Closes after so many events and half of the next one."""
+    reset: bool = False
+    """Whatever closes the connection, closes it by a TCP reset."""
+    close_when_idle: bool = False
+    """Closes the connection after a whole answer without having said so."""
+
+    # Broken or unusual HTTP
+    garbage: Literal["head", "body"] | None = None
+    """`head`: no HTTP at all. `body`: a chunk length that is not a number."""
+    hang: Literal["before_headers", "after_headers"] | None = None
+    hang_after_chunks: int | None = None
+    header_delay_s: float = 0.0
+    """Pause before each line of the head."""
+    framing: Literal["length", "close_delimited", "tiny_chunks"] | None = None
+    """How the end of the answer is told. None: as vLLM does."""
+    wire_piece_bytes: int | None = None
+    """The answer arrives in TCP segments of so many bytes."""
+
+    # What /health and /metrics say
+    health_status: int = 200
+    requests_waiting: int = 0
+    kv_cache_usage: float = 0.0
