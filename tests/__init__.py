@@ -1,0 +1,1 @@
+"""Tests mirror the packages and use real parts, which `conftest.py` starts."""
