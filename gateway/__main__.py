@@ -1,0 +1,29 @@
+"""`python -m gateway`: one gateway process."""
+
+import uvicorn
+
+from contracts.settings import Settings
+from gateway.app import create_app
+from telemetry.logs import configure_logs
+
+SHUTDOWN_GRACE_S = 30
+
+
+def main() -> None:
+    settings = Settings()
+    configure_logs("flywheel-gateway", settings.telemetry.log_level)
+    uvicorn.run(
+        create_app(settings),
+        host=settings.gateway.host,
+        port=settings.gateway.port,
+        loop="uvloop",
+        http="httptools",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=SHUTDOWN_GRACE_S,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,220 @@
+"""/v1/fine_tuning/jobs: OpenAI's fine-tuning API. A job is a row in SQL; Celery carries its id to a worker."""
+
+import asyncio
+from typing import Annotated, Any, Literal
+
+import structlog
+from fastapi import APIRouter, Depends, Request
+from kombu.exceptions import OperationalError
+from opentelemetry import propagate, trace
+from pydantic import BaseModel, ConfigDict, Field
+
+from contracts.errors import InvalidRequest, InvalidValue, NotFound, ServiceUnavailable
+from contracts.jobs import Job, JobError, JobEvent, JobStatus, LoraHyperparameters, LoraSpec
+from contracts.keys import ApiKey
+from gateway.api.access import JobsKey
+from gateway.api.paging import After, Limit, Page
+from gateway.routing.models import ModelDirectory
+from store.files import FileRepository
+from store.job_queue import JobQueue
+from store.jobs import JobRepository
+
+router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["Fine-tuning"])
+FAMILY = "finetune.lora"
+
+
+class SupervisedMethod(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    hyperparameters: LoraHyperparameters = LoraHyperparameters()
+
+
+class Method(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    type: Literal["supervised"] = "supervised"
+    supervised: SupervisedMethod = SupervisedMethod()
+
+
+class CreateJob(BaseModel):
+    """OpenAI's request. `hyperparameters` is the older way to write `method.supervised.hyperparameters`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str
+    training_file: str
+    hyperparameters: LoraHyperparameters | None = None
+    method: Method | None = None
+    suffix: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")] | None = None
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
+
+    def chosen_hyperparameters(self) -> LoraHyperparameters:
+        if self.method is not None:
+            return self.method.supervised.hyperparameters
+        return self.hyperparameters or LoraHyperparameters()
+
+
+class JobObject(BaseModel):
+    id: str
+    object: Literal["fine_tuning.job"] = "fine_tuning.job"
+    model: str
+    created_at: int
+    finished_at: int | None
+    estimated_finish: int | None
+    fine_tuned_model: str | None
+    organization_id: str
+    status: JobStatus
+    training_file: str
+    validation_file: None = None
+    result_files: list[str] = []
+    trained_tokens: int | None
+    error: JobError | None
+    seed: int
+    hyperparameters: LoraHyperparameters
+    method: Method
+
+    @classmethod
+    def of(cls, job: Job) -> "JobObject":
+        spec = LoraSpec.model_validate(job.spec)
+        return cls(
+            id=job.id,
+            model=spec.base_model,
+            created_at=job.created_at,
+            finished_at=job.finished_at,
+            estimated_finish=job.estimated_finish_at,
+            fine_tuned_model=job.result_model,
+            organization_id=job.tenant,
+            status=job.status,
+            training_file=spec.training_file,
+            trained_tokens=job.trained_tokens,
+            error=job.error,
+            seed=spec.seed,
+            hyperparameters=spec.hyperparameters,
+            method=Method(supervised=SupervisedMethod(hyperparameters=spec.hyperparameters)),
+        )
+
+
+class EventObject(BaseModel):
+    id: str
+    object: Literal["fine_tuning.job.event"] = "fine_tuning.job.event"
+    created_at: int
+    level: Literal["info", "warn", "error"]
+    message: str
+    type: Literal["message", "metrics"]
+    data: dict[str, Any]
+
+    @classmethod
+    def of(cls, event: JobEvent) -> "EventObject":
+        return cls.model_validate(event, from_attributes=True)
+
+
+class FineTuningService:
+    """Synchronous but for `create`; the routes call it in threads."""
+
+    def __init__(
+        self,
+        jobs: JobRepository,
+        files: FileRepository,
+        directory: ModelDirectory,
+        queue: JobQueue,
+        tracer: trace.Tracer,
+    ) -> None:
+        self._jobs = jobs
+        self._files = files
+        self._directory = directory
+        self._queue = queue
+        self._tracer = tracer
+        self._log = structlog.get_logger(__name__)
+
+    def create(self, wanted: CreateJob, key: ApiKey) -> Job:
+        """Raises ModelNotFound, InvalidValue, ServiceUnavailable (the job then counts as failed)."""
+        card = self._directory.require(wanted.model, key)
+        if card.kind != "base" or card.task != "generate":
+            raise InvalidValue(f"The model `{wanted.model}` cannot be fine-tuned.", param="model")
+        file = self._files.get(wanted.training_file, tenant=key.tenant)
+        if file is None:
+            raise InvalidValue(f"No such file: `{wanted.training_file}`.", param="training_file")
+        spec = LoraSpec(
+            base_model=card.name,
+            training_file=file.id,
+            training_file_digest=file.digest,
+            suffix=wanted.suffix,
+            seed=wanted.seed or 0,
+            hyperparameters=wanted.chosen_hyperparameters(),
+        )
+        with self._tracer.start_as_current_span("create_job", kind=trace.SpanKind.PRODUCER) as span:
+            carrier: dict[str, str] = {}
+            propagate.inject(carrier)
+            job = self._jobs.create(
+                family=FAMILY, tenant=key.tenant, spec=spec.model_dump(mode="json"), trace_context=carrier
+            )
+            span.set_attributes({"flywheel.job.id": job.id, "flywheel.job.family": FAMILY})
+            self._enqueue(job)
+        return job
+
+    def _enqueue(self, job: Job) -> None:
+        try:
+            self._queue.enqueue(job.id)
+        except OperationalError:
+            self._log.error("job not queued", job=job.id)
+            reason = "The job queue could not be reached."
+            self._jobs.fail(job.id, JobError(code="queue_unavailable", message=reason))
+            raise ServiceUnavailable(f"{reason} Try again shortly.", retry_after_s=5) from None
+
+    def require(self, job_id: str, key: ApiKey) -> Job:
+        job = self._jobs.get(job_id)
+        if job is None or job.tenant != key.tenant:
+            raise NotFound(f"No such fine-tuning job: `{job_id}`.", param="fine_tuning_job_id")
+        return job
+
+    def page(self, key: ApiKey, *, after: str | None, limit: int) -> list[Job]:
+        return self._jobs.page(tenant=key.tenant, after=after, limit=limit)
+
+    def cancel(self, job_id: str, key: ApiKey) -> Job:
+        self.require(job_id, key)
+        job = self._jobs.cancel(job_id, tenant=key.tenant)
+        assert job is not None
+        if job.status != "cancelled":
+            raise InvalidRequest(f"The job has already ended: it {job.status}.", param="fine_tuning_job_id")
+        return job
+
+    def events(self, job_id: str, key: ApiKey, *, after: str | None, limit: int) -> list[JobEvent]:
+        self.require(job_id, key)
+        return self._jobs.events(job_id, after=after, limit=limit)
+
+
+def _service(request: Request) -> FineTuningService:
+    service: FineTuningService = request.app.state.fine_tuning_service
+    return service
+
+
+Service = Annotated[FineTuningService, Depends(_service)]
+
+
+@router.post("", summary="Create a fine-tuning job.")
+async def create_job(wanted: CreateJob, key: JobsKey, service: Service) -> JobObject:
+    return JobObject.of(await asyncio.to_thread(service.create, wanted, key))
+
+
+@router.get("", summary="List fine-tuning jobs, newest first.")
+async def list_jobs(key: JobsKey, service: Service, after: After = None, limit: Limit = 20) -> Page[JobObject]:
+    jobs = await asyncio.to_thread(service.page, key, after=after, limit=limit + 1)
+    return Page.of([JobObject.of(job) for job in jobs], limit)
+
+
+@router.get("/{job_id}", summary="Retrieve a fine-tuning job.")
+async def retrieve_job(job_id: str, key: JobsKey, service: Service) -> JobObject:
+    return JobObject.of(await asyncio.to_thread(service.require, job_id, key))
+
+
+@router.post("/{job_id}/cancel", summary="Cancel a fine-tuning job.")
+async def cancel_job(job_id: str, key: JobsKey, service: Service) -> JobObject:
+    return JobObject.of(await asyncio.to_thread(service.cancel, job_id, key))
+
+
+@router.get("/{job_id}/events", summary="List a job's events, newest first: messages and metrics such as the loss.")
+async def list_job_events(
+    job_id: str, key: JobsKey, service: Service, after: After = None, limit: Limit = 20
+) -> Page[EventObject]:
+    events = await asyncio.to_thread(service.events, job_id, key, after=after, limit=limit + 1)
+    return Page.of([EventObject.of(event) for event in events], limit)

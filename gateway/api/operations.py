@@ -1,0 +1,87 @@
+"""For operators: health and metrics. These routes ask for no key, so slowapi limits them by address."""
+
+import asyncio
+from typing import Literal
+
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+from slowapi import Limiter
+from sqlalchemy.exc import SQLAlchemyError
+
+from gateway.metrics import Metrics
+from gateway.routing.fleet import Fleet
+from store.database import Database
+
+PROBE_TIMEOUT_S = 2.0
+
+
+class Health(BaseModel):
+    status: Literal["ok"] = "ok"
+
+
+class Readiness(BaseModel):
+    """Ready means that requests can be authenticated. Without Redis the gateway serves on, without limits."""
+
+    status: Literal["ready", "not_ready"]
+    database: Literal["up", "down"]
+    redis: Literal["up", "down"]
+    engines: int
+
+
+class Probes:
+    def __init__(self, database: Database, redis: Redis, fleet: Fleet) -> None:
+        self._database = database
+        self._redis = redis
+        self._fleet = fleet
+
+    async def readiness(self) -> Readiness:
+        database, redis = await asyncio.gather(self._database_state(), self._redis_state())
+        return Readiness(
+            status="ready" if database == "up" else "not_ready",
+            database=database,
+            redis=redis,
+            engines=self._fleet.size(),
+        )
+
+    async def _database_state(self) -> Literal["up", "down"]:
+        try:
+            async with asyncio.timeout(PROBE_TIMEOUT_S):
+                await asyncio.to_thread(self._database.ping)
+        except (SQLAlchemyError, TimeoutError):
+            return "down"
+        return "up"
+
+    async def _redis_state(self) -> Literal["up", "down"]:
+        try:
+            async with asyncio.timeout(PROBE_TIMEOUT_S):
+                await self._redis.ping()
+        except (RedisError, TimeoutError):
+            return "down"
+        return "up"
+
+
+def create_operations_router(limiter: Limiter, requests_per_minute: int, probes: Probes, metrics: Metrics) -> APIRouter:
+    router = APIRouter(tags=["Operations"])
+    limited = limiter.shared_limit(f"{requests_per_minute}/minute", scope="operations")
+
+    @router.get("/health/live", summary="Whether the process runs.")
+    @limited
+    async def live(request: Request) -> Health:
+        return Health()
+
+    @router.get("/health/ready", summary="Whether the gateway can answer.")
+    @limited
+    async def ready(request: Request, response: Response) -> Readiness:
+        readiness = await probes.readiness()
+        response.status_code = 200 if readiness.status == "ready" else 503
+        return readiness
+
+    @router.get("/metrics", summary="Prometheus metrics.", response_class=Response)
+    @limited
+    async def expose_metrics(request: Request) -> Response:
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    return router

@@ -1,0 +1,118 @@
+"""Wires the gateway. The only place that builds its parts."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
+from redis.asyncio import Redis
+from starlette.routing import Route
+
+from contracts.settings import Settings
+from gateway.api import files, fine_tuning, models
+from gateway.api.files import FileService
+from gateway.api.fine_tuning import FineTuningService
+from gateway.api.models import ModelService
+from gateway.api.openapi import install_openapi
+from gateway.api.operations import Probes, create_operations_router
+from gateway.auth.address import AddressGuard, create_edge_limiter
+from gateway.auth.keys import Authenticator
+from gateway.background import Background
+from gateway.cache.answers import AnswerCache
+from gateway.envelope import Envelope
+from gateway.errors import install_error_handlers
+from gateway.limits.admission import AdmissionControl
+from gateway.metrics import Metrics
+from gateway.relay.endpoint import DataPath, DataPathEndpoint
+from gateway.relay.forward import Forwarder
+from gateway.relay.record import Recorder
+from gateway.relay.route import ROUTES
+from gateway.routing.fleet import Fleet
+from gateway.routing.models import ModelDirectory
+from gateway.routing.news import NewsListener
+from store.artifacts import ArtifactStore
+from store.database import Database
+from store.files import FileRepository
+from store.job_queue import JobQueue, create_celery
+from store.jobs import JobRepository
+from store.keys import KeyRepository
+from store.models import ModelRepository
+from telemetry.traces import configure_traces
+
+REDIS_TIMEOUT_S = 2.0
+
+
+def create_app(settings: Settings) -> FastAPI:
+    tracer = configure_traces("flywheel-gateway", settings.telemetry.otlp_endpoint)
+    metrics = Metrics()
+    background = Background()
+    database = Database(settings.database_url)
+    redis = Redis.from_url(settings.redis_url, socket_timeout=REDIS_TIMEOUT_S, socket_connect_timeout=REDIS_TIMEOUT_S)
+    news_redis = Redis.from_url(settings.redis_url, socket_connect_timeout=REDIS_TIMEOUT_S, health_check_interval=10)
+
+    limiter = create_edge_limiter()
+    authenticator = Authenticator(
+        KeyRepository(database, settings.auth.pepper.get_secret_value()),
+        AddressGuard(limiter, failures_per_minute=settings.auth.failures_per_minute),
+        key_cache_s=settings.auth.key_cache_s,
+    )
+    file_rows, model_rows = FileRepository(database), ModelRepository(database)
+    directory = ModelDirectory(model_rows)
+    fleet = Fleet(redis, settings.gateway, metrics)
+    news = NewsListener(news_redis, authenticator, directory, fleet)
+    data_path = DataPath(
+        authenticator=authenticator,
+        models=directory,
+        admission=AdmissionControl(redis, settings.limits, metrics),
+        cache=AnswerCache(redis, settings.cache, metrics),
+        forwarder=Forwarder(fleet, metrics),
+        recorder=Recorder(metrics),
+        background=background,
+        tracer=tracer,
+        max_body_bytes=settings.gateway.max_body_bytes,
+    )
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        for work in (directory.run(), fleet.run(), news.run()):
+            background.run_forever(work)
+        yield
+        await background.close()
+        fleet.close()
+        await redis.aclose()
+        await news_redis.aclose()
+        database.dispose()
+
+    app = FastAPIOffline(
+        redoc_url=None,
+        title="Flywheel",
+        version="0.1.0",
+        description="Your own language models behind the OpenAI API, and the means to improve them.",
+        lifespan=lifespan,
+    )
+    app.router.routes[:0] = [
+        Route(route.path, DataPathEndpoint(route, data_path), methods=["POST"]) for route in ROUTES
+    ]
+    app.state.limiter = limiter
+    app.state.authenticator = authenticator
+    app.state.model_service = ModelService(directory, fleet, model_rows, redis)
+    app.state.file_service = FileService(file_rows, ArtifactStore(settings.artifacts_url))
+    app.state.fine_tuning_service = FineTuningService(
+        JobRepository(database), file_rows, directory, JobQueue(create_celery(settings.redis_url)), tracer
+    )
+    for resource in (models, files, fine_tuning):
+        app.include_router(resource.router)
+    app.include_router(
+        create_operations_router(
+            limiter, settings.limits.edge_requests_per_minute, Probes(database, redis, fleet), metrics
+        )
+    )
+    app.add_middleware(
+        Envelope,
+        max_body_bytes=settings.gateway.max_body_bytes,
+        max_upload_bytes=settings.gateway.max_upload_bytes,
+        upload_path=files.router.prefix,
+    )
+    install_error_handlers(app)
+    install_openapi(app)
+    return app

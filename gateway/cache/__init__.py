@@ -1,0 +1,1 @@
+"""Repeats are answered from Redis: which requests repeat, and what is kept of their answers."""

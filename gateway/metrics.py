@@ -1,0 +1,39 @@
+"""The gateway's Prometheus metrics. Labels hold only names of registered models, routes and engines."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+
+
+class Metrics:
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        self.requests = Counter(
+            "flywheel_requests", "Requests answered.", ["route", "model", "status"], registry=registry
+        )
+        self.request_duration = Histogram(
+            "flywheel_request_duration_seconds",
+            "From the first byte in to the last byte out.",
+            ["route", "model"],
+            registry=registry,
+            buckets=SECONDS,
+        )
+        self.time_to_first_token = Histogram(
+            "flywheel_time_to_first_token_seconds",
+            "From the first byte in to the first byte of a streamed answer out.",
+            ["model"],
+            registry=registry,
+            buckets=SECONDS,
+        )
+        self.tokens = Counter("flywheel_tokens", "Tokens used.", ["model", "direction"], registry=registry)
+        self.cache = Counter("flywheel_cache_requests", "Requests by cache result.", ["result"], registry=registry)
+        self.limited = Counter("flywheel_rate_limited_requests", "Requests refused by a limit.", registry=registry)
+        self.in_flight = Gauge(
+            "flywheel_in_flight_requests", "Requests that engines are answering for this gateway.", registry=registry
+        )
+        self.engines = Gauge("flywheel_engines", "Engines with a live lease.", ["model"], registry=registry)
+        self.engine_failures = Counter(
+            "flywheel_engine_failures", "Attempts at an engine that failed.", ["model"], registry=registry
+        )
+        self.disconnects = Counter("flywheel_client_disconnects", "Clients that left early.", registry=registry)
+        self.redis_errors = Counter("flywheel_redis_errors", "Redis calls that failed.", ["concern"], registry=registry)

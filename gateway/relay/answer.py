@@ -1,0 +1,110 @@
+"""The way back: an engine's answer goes to the client as it comes, and a copy is kept where it may repeat."""
+
+from contracts.errors import EngineError
+from gateway.cache.answers import KeptAnswer
+from gateway.relay.exchange import Exchange, HeaderList
+from gateway.relay.record import Progress
+from gateway.relay.sse import EventFilter, Usage, UsageTail, error_event
+from gateway.relay.upstream import UpstreamError, UpstreamResponse
+
+EVENT_STREAM = b"text/event-stream"
+MAX_HELD_BYTES = 1 << 20
+"""A whole answer up to this size is held until it is complete, so that one which breaks off is a clean error."""
+
+
+class AnswerCopy:
+    """A copy of what the client gets, given up when it grows past its bound."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._body: bytearray | None = bytearray() if max_bytes > 0 else None
+        self._max_bytes = max_bytes
+
+    def feed(self, chunk: bytes) -> None:
+        if self._body is not None:
+            self._body += chunk
+            if len(self._body) > self._max_bytes:
+                self._body = None
+
+    def discard(self) -> None:
+        self._body = None
+
+    def answer(self, content_type: bytes) -> KeptAnswer | None:
+        return None if self._body is None else KeptAnswer(content_type, bytes(self._body))
+
+
+async def pass_on(
+    exchange: Exchange, progress: Progress, response: UpstreamResponse, *, hide_usage: bool, max_copy_bytes: int
+) -> KeptAnswer | None:
+    """Relays a successful answer and returns what may be kept of it.
+
+    Raises UpstreamError where the answer breaks off and the client has not seen any of it. A stream that breaks off
+    later ends with an error event; a whole answer that does ends the connection.
+    """
+    content_type = next((value for name, value in response.headers if name == b"content-type"), b"")
+    copy = AnswerCopy(max_copy_bytes)
+    if content_type.startswith(EVENT_STREAM):
+        await _pass_on_stream(exchange, progress, response, copy, content_type, hide_usage=hide_usage)
+    else:
+        await _pass_on_whole(exchange, progress, response, copy, content_type)
+    return copy.answer(content_type)
+
+
+async def _pass_on_stream(
+    exchange: Exchange,
+    progress: Progress,
+    response: UpstreamResponse,
+    copy: AnswerCopy,
+    content_type: bytes,
+    *,
+    hide_usage: bool,
+) -> None:
+    headers: HeaderList = [(b"content-type", content_type), (b"cache-control", b"no-cache")]
+    events, tail = EventFilter(hide_usage=hide_usage), UsageTail()
+    try:
+        async for chunk in response.chunks():
+            tail.feed(chunk)
+            passed = events.feed(chunk)
+            if not passed:
+                continue
+            if progress.first_byte_s is None:
+                progress.first_byte_s = exchange.elapsed_s()
+                await exchange.start(200, headers)
+            copy.feed(passed)
+            await exchange.write(passed)
+    except UpstreamError:
+        if progress.first_byte_s is None:
+            raise
+        copy.discard()
+        await exchange.finish(error_event(EngineError("The engine failed in the middle of its answer.")))
+        return
+    if progress.first_byte_s is None:
+        await exchange.start(200, headers)
+    last = events.finish()
+    copy.feed(last)
+    if events.failed:
+        copy.discard()
+    progress.usage = tail.usage() or Usage()
+    await exchange.finish(last)
+
+
+async def _pass_on_whole(
+    exchange: Exchange, progress: Progress, response: UpstreamResponse, copy: AnswerCopy, content_type: bytes
+) -> None:
+    headers: HeaderList = [(b"content-type", content_type)]
+    tail = UsageTail()
+    held = bytearray()
+    async for chunk in response.chunks():
+        tail.feed(chunk)
+        copy.feed(chunk)
+        if exchange.status is not None:
+            await exchange.write(chunk)
+            continue
+        held += chunk
+        if len(held) > MAX_HELD_BYTES:
+            await exchange.start(200, headers)
+            await exchange.write(bytes(held))
+    progress.usage = tail.usage() or Usage()
+    if exchange.status is not None:
+        await exchange.finish()
+    else:
+        await exchange.send_whole(200, headers, bytes(held))

@@ -1,0 +1,204 @@
+"""The data path: chat completions, completions and embeddings, as one plain ASGI application each.
+
+A request meets, in this order: authentication, decoding, the model, limits and cache (one Redis round trip), an
+engine, and the way back. Everything that can wait is done after the last byte was sent.
+"""
+
+import asyncio
+from dataclasses import dataclass
+
+import msgspec
+import structlog
+from opentelemetry import propagate, trace
+
+from contracts.errors import ApiError, EngineError, InvalidValue, RateLimitExceeded, ServerError
+from contracts.keys import Scope as KeyScope
+from contracts.models import ModelCard
+from contracts.openai import DataPathRequest, EmbeddingRequest
+from gateway.auth.keys import Authenticator
+from gateway.background import Background
+from gateway.cache.answers import AnswerCache, KeptAnswer
+from gateway.cache.repeats import BYPASS, CacheUse, cache_use
+from gateway.limits.admission import AdmissionControl
+from gateway.relay import engine_errors
+from gateway.relay.answer import pass_on
+from gateway.relay.decode import ask_for_usage, check_length, decode_request, estimate_tokens
+from gateway.relay.exchange import REQUEST_ID_HEADER, ClientDisconnected, Exchange, HeaderList, Receive, Scope, Send
+from gateway.relay.forward import Forwarder
+from gateway.relay.record import Progress, Recorder
+from gateway.relay.route import DataPathRoute
+from gateway.relay.upstream import UpstreamError
+from gateway.routing.models import ModelDirectory
+
+CACHE_HEADER = b"x-flywheel-cache"
+INFERENCE: tuple[KeyScope, ...] = ("inference",)
+
+
+@dataclass(frozen=True, slots=True)
+class DataPath:
+    """The parts that a request meets. Built once, in `gateway.app`."""
+
+    authenticator: Authenticator
+    models: ModelDirectory
+    admission: AdmissionControl
+    cache: AnswerCache
+    forwarder: Forwarder
+    recorder: Recorder
+    background: Background
+    tracer: trace.Tracer
+    max_body_bytes: int
+
+
+class DataPathEndpoint:
+    """An ASGI application that answers one route."""
+
+    def __init__(self, route: DataPathRoute, path: DataPath) -> None:
+        self._route = route
+        self._path = path
+        self._decoder = msgspec.json.Decoder(route.request)
+        self._log = structlog.get_logger(__name__)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange, progress = Exchange(scope, receive, send), Progress()
+        with self._path.tracer.start_as_current_span(
+            self._route.operation, context=propagate.extract(_trace_carrier(exchange)), kind=trace.SpanKind.SERVER
+        ) as span:
+            try:
+                await self._answer(exchange, progress)
+            except ApiError as error:
+                await self._fail(exchange, progress, error)
+            except ClientDisconnected:
+                progress.disconnected = True
+            except Exception:  # noqa: BLE001 (the process boundary)
+                self._log.exception("request failed", request_id=exchange.request_id)
+                await self._fail(exchange, progress, ServerError("The server failed to answer the request."))
+            finally:
+                self._path.recorder.record(self._route, exchange, progress, span)
+
+    async def _answer(self, exchange: Exchange, progress: Progress) -> None:
+        path = self._path
+        key = progress.key = await path.authenticator.authenticate(
+            exchange.header(b"authorization"), address=exchange.address, scopes=INFERENCE
+        )
+        body = await exchange.read_body(path.max_body_bytes)
+        request = decode_request(body, self._decoder)
+        card = progress.card = path.models.require(request.model, key)
+        if card.task != self._route.task:
+            raise InvalidValue(f"The model `{card.name}` cannot be used at {self._route.path}.", param="model")
+        check_length(request, card)
+        use = BYPASS
+        if path.cache.enabled:
+            use = cache_use(request, body, card, self._route.path, exchange.request_headers)
+        admission = await path.admission.admit(
+            key,
+            estimated_tokens=estimate_tokens(request, body, card),
+            cache_digest=use.digest if use.read else None,
+        )
+        progress.reserved_tokens = admission.reserved_tokens
+        progress.cache = "hit" if admission.cached is not None else "miss" if use.read else "bypass"
+        exchange.headers += [*admission.headers, (CACHE_HEADER, progress.cache.encode())]
+        if admission.cached is not None:
+            kept = AnswerCache.decode(admission.cached)
+            await exchange.send_whole(200, [(b"content-type", kept.content_type)], kept.body)
+            return
+        try:
+            kept_answer = await self._generate(exchange, progress, card, request, body, use)
+            if kept_answer is not None and use.digest is not None:
+                path.background.start(path.cache.keep(key.tenant, use.digest, kept_answer))
+        finally:
+            self._settle(progress)
+
+    async def _generate(
+        self,
+        exchange: Exchange,
+        progress: Progress,
+        card: ModelCard,
+        request: DataPathRequest,
+        body: bytes,
+        use: CacheUse,
+    ) -> KeptAnswer | None:
+        """Relays an engine's answer, and ends the engine's work at once when the client leaves."""
+        task = asyncio.current_task()
+        assert task is not None
+        watch = asyncio.ensure_future(exchange.wait_for_disconnect())
+        watch.add_done_callback(lambda done: done.cancelled() or exchange.finished or task.cancel())
+        try:
+            return await self._relay(exchange, progress, card, request, body, use)
+        except asyncio.CancelledError:
+            if watch.done() and not watch.cancelled() and task.uncancel() == 0:
+                raise ClientDisconnected from None
+            raise
+        finally:
+            watch.cancel()
+
+    async def _relay(
+        self,
+        exchange: Exchange,
+        progress: Progress,
+        card: ModelCard,
+        request: DataPathRequest,
+        body: bytes,
+        use: CacheUse,
+    ) -> KeptAnswer | None:
+        hide_usage = _usage_is_ours(request)
+        sent = ask_for_usage(body) if hide_usage else body
+        engine, response = await self._path.forwarder.forward(card, self._route.path, _engine_headers(exchange), sent)
+        progress.engine = engine.lease.engine
+        try:
+            if response.status != 200:
+                raw = await response.read(engine_errors.MAX_ERROR_BYTES)
+                raise engine_errors.translate(response.status, raw, prompt_field=self._route.prompt_field)
+            return await pass_on(
+                exchange,
+                progress,
+                response,
+                hide_usage=hide_usage,
+                max_copy_bytes=self._path.cache.max_entry_bytes if use.write else 0,
+            )
+        except UpstreamError as error:
+            self._log.warning("answer broke off", engine=progress.engine, reason=type(error).__name__)
+            raise EngineError("The engine failed in the middle of its answer.") from None
+        finally:
+            response.abort()
+            self._path.forwarder.done(engine)
+
+    def _settle(self, progress: Progress) -> None:
+        """Gives back what was reserved and not used. An answer cut short states no usage: what it reserved is spent."""
+        assert progress.key is not None
+        used = progress.usage.total_tokens
+        if used == 0 and progress.first_byte_s is not None:
+            used = progress.reserved_tokens
+        if progress.reserved_tokens:
+            self._path.background.start(
+                self._path.admission.settle(progress.key, reserved_tokens=progress.reserved_tokens, used_tokens=used)
+            )
+
+    @staticmethod
+    async def _fail(exchange: Exchange, progress: Progress, error: ApiError) -> None:
+        """Sends the error. Once an answer has begun nothing can be said; the server then ends the connection."""
+        progress.limited = isinstance(error, RateLimitExceeded)
+        if exchange.status is None:
+            await exchange.send_error(error)
+
+
+def _usage_is_ours(request: DataPathRequest) -> bool:
+    """Whether the gateway asks for the usage of a stream whose client did not."""
+    if isinstance(request, EmbeddingRequest) or not request.stream:
+        return False
+    return request.stream_options is None or not request.stream_options.include_usage
+
+
+def _trace_carrier(exchange: Exchange) -> dict[str, str]:
+    names = ("traceparent", "tracestate")
+    return {name: value for name in names if (value := exchange.header(name.encode())) is not None}
+
+
+def _engine_headers(exchange: Exchange) -> HeaderList:
+    """The client's own headers end here; what goes on is the trace context and the request id."""
+    carrier: dict[str, str] = {}
+    propagate.inject(carrier)
+    return [
+        (b"content-type", b"application/json"),
+        (REQUEST_ID_HEADER, exchange.request_id.encode()),
+        *((name.encode(), value.encode()) for name, value in carrier.items()),
+    ]

@@ -1,0 +1,95 @@
+"""One HTTP exchange on plain ASGI: what came in, and the one answer that goes out."""
+
+import re
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from contracts.errors import ApiError, BodyTooLarge
+from contracts.identifiers import new_id
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+HeaderList = list[tuple[bytes, bytes]]
+
+REQUEST_ID_HEADER = b"x-request-id"
+_SAFE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+
+
+class ClientDisconnected(Exception):
+    """The client has left; nobody reads the answer."""
+
+
+def request_id_of(headers: dict[bytes, bytes]) -> str:
+    """The client's own request id where it is harmless, a new one otherwise."""
+    given = headers.get(REQUEST_ID_HEADER, b"")
+    return given.decode() if _SAFE_REQUEST_ID.fullmatch(given) else new_id("req")
+
+
+class Exchange:
+    """Reads the request's body and sends the answer, once. Later headers are added to `headers` until it starts."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._receive = receive
+        self._send = send
+        self.path: str = scope["path"]
+        self.request_headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.address: str = (scope.get("client") or ("unknown", 0))[0]
+        self.request_id = request_id_of(self.request_headers)
+        self.headers: HeaderList = [(REQUEST_ID_HEADER, self.request_id.encode())]
+        self.started_at = time.perf_counter()
+        self.status: int | None = None
+        self.finished = False
+
+    def elapsed_s(self) -> float:
+        return time.perf_counter() - self.started_at
+
+    def header(self, name: bytes) -> str | None:
+        value = self.request_headers.get(name)
+        return None if value is None else value.decode("latin-1")
+
+    async def read_body(self, limit_bytes: int) -> bytes:
+        """Raises BodyTooLarge before more than the limit is held, and ClientDisconnected."""
+        too_large = BodyTooLarge(f"The body is larger than {limit_bytes} bytes.")
+        declared = self.request_headers.get(b"content-length", b"0")
+        if declared.isdigit() and int(declared) > limit_bytes:
+            raise too_large
+        body = bytearray()
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnected
+            body += message.get("body", b"")
+            if len(body) > limit_bytes:
+                raise too_large
+            if not message.get("more_body", False):
+                return bytes(body)
+
+    async def wait_for_disconnect(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+    async def start(self, status: int, headers: HeaderList) -> None:
+        self.status = status
+        await self._send({"type": "http.response.start", "status": status, "headers": [*headers, *self.headers]})
+
+    async def write(self, chunk: bytes) -> None:
+        await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+
+    async def finish(self, chunk: bytes = b"") -> None:
+        self.finished = True
+        await self._send({"type": "http.response.body", "body": chunk, "more_body": False})
+
+    async def send_whole(self, status: int, headers: HeaderList, body: bytes) -> None:
+        await self.start(status, [*headers, (b"content-length", b"%d" % len(body))])
+        await self.finish(body)
+
+    async def send_error(self, error: ApiError) -> None:
+        headers = [(name.encode(), value.encode()) for name, value in error.headers().items()]
+        own = {name for name, _ in headers}
+        self.headers = [header for header in self.headers if header[0] not in own]
+        body = error.envelope().model_dump_json().encode()
+        await self.send_whole(error.status, [(b"content-type", b"application/json"), *headers], body)

@@ -1,0 +1,81 @@
+"""Sends a request to an engine, and to another one if that fails before anything was answered."""
+
+import structlog
+
+from contracts.errors import EngineError, EngineTimeout, NoEngineAvailable
+from contracts.models import ModelCard
+from gateway.metrics import Metrics
+from gateway.relay.upstream import (
+    HeaderList,
+    TooManyConnections,
+    UpstreamError,
+    UpstreamResponse,
+    UpstreamTimeout,
+)
+from gateway.routing.fleet import Engine, Fleet
+
+MAX_ATTEMPTS = 3
+NOT_LOADED_HERE = 404
+"""vLLM's status for an adapter that it has not loaded, or no longer."""
+
+
+class Forwarder:
+    """Picks an engine and gets the head of its answer.
+
+    Another engine is tried, up to `MAX_ATTEMPTS` in all, as long as the client has seen nothing: when an engine
+    cannot be reached, breaks off, or has lost the adapter. Raises NoEngineAvailable, EngineError, EngineTimeout.
+    """
+
+    def __init__(self, fleet: Fleet, metrics: Metrics) -> None:
+        self._fleet = fleet
+        self._metrics = metrics
+        self._log = structlog.get_logger(__name__)
+
+    async def forward(
+        self, card: ModelCard, path: str, headers: HeaderList, body: bytes
+    ) -> tuple[Engine, UpstreamResponse]:
+        """The engine's `in_flight` counts this request until the caller has ended the answer and calls `done`."""
+        tried: list[Engine] = []
+        failure: EngineError | EngineTimeout | NoEngineAvailable | None = None
+        while len(tried) < MAX_ATTEMPTS:
+            engine = self._fleet.pick(card.name, excluding=tried)
+            if engine is None:
+                if failure is not None:
+                    raise failure
+                engine = await self._fleet.wait_for(card)
+            tried.append(engine)
+            engine.in_flight += 1
+            try:
+                response = await engine.upstream.post(path, headers, body)
+            except UpstreamError as error:
+                engine.in_flight -= 1
+                failure = self._note_failure(engine, card, error)
+                continue
+            except BaseException:
+                engine.in_flight -= 1
+                raise
+            if response.status != NOT_LOADED_HERE:
+                return engine, response
+            response.abort()
+            engine.in_flight -= 1
+            failure = NoEngineAvailable(f"The model `{card.name}` is not loaded at the moment.", retry_after_s=1)
+            self._fleet.look_soon()
+        assert failure is not None
+        raise failure
+
+    @staticmethod
+    def done(engine: Engine) -> None:
+        engine.in_flight -= 1
+
+    def _note_failure(
+        self, engine: Engine, card: ModelCard, error: UpstreamError
+    ) -> EngineError | EngineTimeout | NoEngineAvailable:
+        self._metrics.engine_failures.labels(card.name).inc()
+        self._log.warning("engine failed", engine=engine.lease.engine, reason=type(error).__name__)
+        if isinstance(error, TooManyConnections):
+            return NoEngineAvailable("The engines are busy. Try again shortly.", retry_after_s=1)
+        engine.suspend()
+        self._fleet.look_soon()
+        if isinstance(error, UpstreamTimeout):
+            return EngineTimeout("The engine did not answer in time.")
+        return EngineError("The engine failed to answer the request.")

@@ -1,0 +1,329 @@
+"""The HTTP/1.1 client of the data path: keep-alive connections to one engine, on httptools.
+
+General clients cost more than the rest of the gateway together once many requests are in flight
+(docs/decisions/001-own-upstream-client.md), so this one does just what relaying needs: send a request whole,
+hand the answer on as it comes, stop reading when the reader is slow, and end the connection when the reader leaves.
+
+UpstreamError
+├── ConnectFailed      nothing was sent
+├── ConnectionLost     the engine closed the connection before its answer was complete
+├── GarbledAnswer      what came was not HTTP
+├── UpstreamTimeout    silence for longer than `idle_timeout_s`
+└── TooManyConnections `max_connections` are in use
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
+
+import httptools
+
+HIGH_WATER_BYTES = 256 * 1024
+"""The reader's backlog at which the connection stops reading, so that backpressure reaches the engine."""
+MAX_HEADER_BYTES = 64 * 1024
+
+HeaderList = list[tuple[bytes, bytes]]
+
+
+class UpstreamError(Exception):
+    """The engine did not give a whole answer."""
+
+
+class ConnectFailed(UpstreamError):
+    pass
+
+
+class ConnectionLost(UpstreamError):
+    pass
+
+
+class GarbledAnswer(UpstreamError):
+    pass
+
+
+class UpstreamTimeout(UpstreamError):
+    pass
+
+
+class TooManyConnections(UpstreamError):
+    pass
+
+
+class _Connection(asyncio.Protocol):
+    """One connection, used by one exchange at a time. Parser callbacks fill it, one reader empties it."""
+
+    def __init__(self, idle_timeout_s: float) -> None:
+        self._idle_timeout_s = idle_timeout_s
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._paused = False
+        self.closed = False
+        self._reset()
+
+    def _reset(self) -> None:
+        self._parser = httptools.HttpResponseParser(self)
+        self._chunks: deque[bytes] = deque()
+        self._buffered_bytes = 0
+        self._header_bytes = 0
+        self._error: UpstreamError | None = None
+        self._until_close = True
+        self.status = 0
+        self.headers: HeaderList = []
+        self.head_complete = False
+        self.complete = False
+        self.expecting = False
+        self.any_bytes_received = False
+
+    # -- what the reader calls
+
+    def send(self, request: bytes) -> None:
+        self._reset()
+        self.expecting = True
+        assert self._transport is not None
+        self._transport.write(request)
+
+    async def wait_for_head(self) -> None:
+        while not self.head_complete:
+            await self._wait()
+
+    async def next_chunk(self) -> bytes:
+        """The next bytes of the body as they came, b"" at its end."""
+        while not self._chunks:
+            if self.complete:
+                return b""
+            await self._wait()
+        if len(self._chunks) == 1:
+            chunk = self._chunks.popleft()
+        else:
+            chunk = b"".join(self._chunks)
+            self._chunks.clear()
+        self._buffered_bytes = 0
+        self._resume()
+        return chunk
+
+    @property
+    def reusable(self) -> bool:
+        return self.complete and not self.closed and not self._chunks and bool(self._parser.should_keep_alive())
+
+    def close(self) -> None:
+        self.closed = True
+        if self._transport is not None:
+            self._transport.abort()
+
+    async def _wait(self) -> None:
+        if self._error is not None:
+            raise self._error
+        self._waiter = self._loop.create_future()
+        timer = self._loop.call_later(self._idle_timeout_s, self._fail, UpstreamTimeout())
+        try:
+            await self._waiter
+        finally:
+            timer.cancel()
+            self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _fail(self, error: UpstreamError) -> None:
+        if self._error is None:
+            self._error = error
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(self._error)
+        self.close()
+
+    def _resume(self) -> None:
+        if self._paused and not self.closed and self._transport is not None:
+            self._paused = False
+            self._transport.resume_reading()
+
+    # -- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        if not self.expecting or self.complete:  # bytes that nobody asked for
+            self.close()
+            return
+        self.any_bytes_received = True
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError:
+            if not self.complete:
+                self._fail(GarbledAnswer())
+            else:
+                self.close()
+            return
+        if self._buffered_bytes > HIGH_WATER_BYTES and not self._paused and self._transport is not None:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        if self.head_complete and self._until_close and not self.complete:
+            self.on_message_complete()
+        return False
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        self.closed = True
+        if self.expecting and not self.complete:
+            self._fail(ConnectionLost())
+
+    # -- httptools callbacks
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._header_bytes += len(name) + len(value)
+        if self._header_bytes > MAX_HEADER_BYTES:
+            raise GarbledAnswer
+        lowered = name.lower()
+        if lowered in (b"content-length", b"transfer-encoding"):
+            self._until_close = False
+        self.headers.append((lowered, value))
+
+    def on_headers_complete(self) -> None:
+        self.status = self._parser.get_status_code()
+        if self.status >= 200:
+            self.head_complete = True
+            self._wake()
+
+    def on_body(self, body: bytes) -> None:
+        self._chunks.append(body)
+        self._buffered_bytes += len(body)
+        self._wake()
+
+    def on_message_complete(self) -> None:
+        if self.status < 200:  # an interim answer (RFC 9110, 15.2); the real one follows
+            self.headers, self._until_close = [], True
+            return
+        self.complete = True
+        self._wake()
+
+
+class UpstreamResponse:
+    """An answer whose head has arrived. Read `chunks()` to the end, or `abort()`."""
+
+    def __init__(self, connection: _Connection, upstream: "Upstream") -> None:
+        self._connection = connection
+        self._upstream = upstream
+        self._released = False
+        self.status = connection.status
+        self.headers = connection.headers
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body, decoded from its transfer coding. Raises UpstreamError where it breaks off."""
+        try:
+            while chunk := await self._connection.next_chunk():
+                yield chunk
+        finally:
+            self._release()
+
+    async def read(self, limit: int) -> bytes:
+        """The first `limit` bytes of the body at most; a longer body ends the connection."""
+        body = bytearray()
+        async for chunk in self.chunks():
+            body += chunk
+            if len(body) > limit:
+                self.abort()
+                break
+        return bytes(body[:limit])
+
+    def abort(self) -> None:
+        """Ends an unfinished answer's connection at once, which tells the engine to stop generating."""
+        if not self._released:
+            self._connection.close()
+            self._release()
+
+    def _release(self) -> None:
+        if not self._released:
+            self._released = True
+            self._upstream.release(self._connection)
+
+
+class Upstream:
+    """The connections to one engine."""
+
+    def __init__(self, url: str, *, connect_timeout_s: float, idle_timeout_s: float, max_connections: int) -> None:
+        parts = urlsplit(url)
+        if parts.scheme != "http" or parts.hostname is None:
+            raise ValueError("An engine's URL has the form http://host:port.")
+        self._host, self._port = parts.hostname, parts.port or 80
+        self._host_header = parts.netloc.encode()
+        self._connect_timeout_s = connect_timeout_s
+        self._idle_timeout_s = idle_timeout_s
+        self._max_connections = max_connections
+        self._idle: list[_Connection] = []
+        self._in_use: set[_Connection] = set()
+
+    async def post(self, path: str, headers: HeaderList, body: bytes) -> UpstreamResponse:
+        """Sends a request and waits for the head of its answer.
+
+        A kept connection that the engine closed meanwhile is replaced once, unseen. Raises UpstreamError.
+        """
+        request = self._serialise(path, headers, body)
+        connection = self._take_idle()
+        if connection is not None:
+            try:
+                return await self._exchange(connection, request)
+            except ConnectionLost:
+                if connection.any_bytes_received:
+                    raise
+        return await self._exchange(await self._connect(), request)
+
+    def release(self, connection: _Connection) -> None:
+        """Takes a connection back: kept if its answer was read to the end, closed otherwise."""
+        self._in_use.discard(connection)
+        if connection.reusable:
+            connection.expecting = False
+            self._idle.append(connection)
+        else:
+            connection.close()
+
+    def close_idle(self) -> None:
+        for connection in self._idle:
+            connection.close()
+        self._idle.clear()
+
+    def close(self) -> None:
+        self.close_idle()
+        for connection in self._in_use:
+            connection.close()
+
+    async def _exchange(self, connection: _Connection, request: bytes) -> UpstreamResponse:
+        self._in_use.add(connection)
+        try:
+            connection.send(request)
+            await connection.wait_for_head()
+        except BaseException:
+            connection.close()
+            self.release(connection)
+            raise
+        return UpstreamResponse(connection, self)
+
+    def _take_idle(self) -> _Connection | None:
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.closed:
+                return connection
+        return None
+
+    async def _connect(self) -> _Connection:
+        if len(self._in_use) >= self._max_connections:
+            raise TooManyConnections
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self._connect_timeout_s):
+                _, connection = await loop.create_connection(
+                    lambda: _Connection(self._idle_timeout_s), self._host, self._port
+                )
+        except (OSError, TimeoutError) as error:
+            raise ConnectFailed from error
+        return connection
+
+    def _serialise(self, path: str, headers: HeaderList, body: bytes) -> bytes:
+        head = [b"POST %s HTTP/1.1\r\nhost: %s\r\n" % (path.encode(), self._host_header)]
+        head += [b"%s: %s\r\n" % header for header in headers]
+        head.append(b"content-length: %d\r\n\r\n" % len(body))
+        return b"".join(head) + body

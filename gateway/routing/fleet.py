@@ -1,0 +1,154 @@
+"""The engines that are alive, by their leases in Redis, and the choice among them."""
+
+import asyncio
+import time
+from collections.abc import Iterable
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from contracts.engine import EngineLease
+from contracts.errors import NoEngineAvailable
+from contracts.models import ModelCard
+from contracts.settings import GatewaySettings
+from gateway.metrics import Metrics
+from gateway.relay.upstream import Upstream
+from store import redis_names
+from store.leases import LeaseStore
+
+ADAPTER_LOAD_WAIT_S = 30.0
+SUSPENSION_S = 2.0
+RETRY_AFTER_S = 5.0
+
+
+class Engine:
+    """A live engine as this gateway sees it: its newest lease, its connections, and what we have in flight there."""
+
+    def __init__(self, lease: EngineLease, upstream: Upstream) -> None:
+        self.lease = lease
+        self.upstream = upstream
+        self.in_flight = 0
+        self.suspended_until = 0.0
+
+    def suspend(self) -> None:
+        """Prefers other engines for a while, after a failed attempt."""
+        self.suspended_until = time.monotonic() + SUSPENSION_S
+
+    def load(self) -> float:
+        """Requests there ÷ its capacity. Ours are counted now; those of other gateways as of the last lease."""
+        known = max(self.in_flight, self.lease.load.running + self.lease.load.waiting)
+        return known / self.lease.capacity
+
+
+class Fleet:
+    """Picks the least loaded live engine. Costs no round trip: leases are read in the background.
+
+    While Redis is away the last leases stay in use, and failed attempts tell which engines are gone.
+    """
+
+    def __init__(self, redis: Redis, settings: GatewaySettings, metrics: Metrics) -> None:
+        self._redis = redis
+        self._leases = LeaseStore(redis)
+        self._settings = settings
+        self._metrics = metrics
+        self._engines: dict[str, Engine] = {}
+        self._look_now = asyncio.Event()
+        self._updated = asyncio.Condition()
+        self._log = structlog.get_logger(__name__)
+        metrics.in_flight.set_function(self.in_flight)
+
+    def live_models(self) -> set[str]:
+        leases = [engine.lease for engine in self._engines.values()]
+        return {name for lease in leases for name in (lease.model, *lease.adapters)}
+
+    def size(self) -> int:
+        return len(self._engines)
+
+    def in_flight(self) -> int:
+        return sum(engine.in_flight for engine in self._engines.values())
+
+    def pick(self, model: str, *, excluding: Iterable[Engine] = ()) -> Engine | None:
+        candidates = [
+            engine
+            for engine in self._engines.values()
+            if engine.lease.serves(model) and not engine.lease.draining and engine not in excluding
+        ]
+        now = time.monotonic()
+        return min(candidates, key=lambda engine: (engine.suspended_until > now, engine.load()), default=None)
+
+    async def wait_for(self, card: ModelCard) -> Engine:
+        """Waits for an engine where one can be expected: it starts on demand, or it is loading the adapter.
+
+        Raises NoEngineAvailable, at once where nothing can be expected.
+        """
+        wait_s = await self._expected_wait_s(card)
+        try:
+            async with asyncio.timeout(wait_s), self._updated:
+                await self._updated.wait_for(lambda: self.pick(card.name) is not None)
+        except TimeoutError:
+            message = f"No engine serves the model `{card.name}` at the moment."
+            raise NoEngineAvailable(message, retry_after_s=RETRY_AFTER_S) from None
+        engine = self.pick(card.name)
+        assert engine is not None
+        return engine
+
+    async def _expected_wait_s(self, card: ModelCard) -> float:
+        if card.on_demand:
+            try:
+                await self._redis.sadd(redis_names.ENGINE_REQUESTS, card.name)
+            except RedisError:
+                return 0
+            return self._settings.engine_start_wait_s
+        if card.parent is not None and self.pick(card.parent) is not None:
+            return ADAPTER_LOAD_WAIT_S
+        return 0
+
+    def look_soon(self) -> None:
+        self._look_now.set()
+
+    async def run(self) -> None:
+        """Follows the leases until cancelled."""
+        while True:
+            self._look_now.clear()
+            try:
+                await self.refresh()
+            except RedisError as error:
+                self._metrics.redis_errors.labels("leases").inc()
+                self._log.warning("leases not refreshed", reason=type(error).__name__)
+            try:
+                async with asyncio.timeout(self._settings.lease_refresh_s):
+                    await self._look_now.wait()
+            except TimeoutError:
+                pass
+
+    async def refresh(self) -> None:
+        leases = await self._leases.alive()
+        names = {lease.engine for lease in leases}
+        for gone in self._engines.keys() - names:
+            self._engines.pop(gone).upstream.close_idle()  # running answers keep theirs to the end
+        for lease in leases:
+            if (engine := self._engines.get(lease.engine)) is not None and engine.lease.url == lease.url:
+                engine.lease = lease
+            else:
+                self._engines[lease.engine] = Engine(lease, self._connect(lease.url))
+        self._count_engines()
+        async with self._updated:
+            self._updated.notify_all()
+
+    def close(self) -> None:
+        for engine in self._engines.values():
+            engine.upstream.close()
+
+    def _connect(self, url: str) -> Upstream:
+        return Upstream(
+            url,
+            connect_timeout_s=self._settings.connect_timeout_s,
+            idle_timeout_s=self._settings.idle_timeout_s,
+            max_connections=self._settings.connections_per_engine,
+        )
+
+    def _count_engines(self) -> None:
+        self._metrics.engines.clear()
+        for engine in self._engines.values():
+            self._metrics.engines.labels(engine.lease.model).inc()
