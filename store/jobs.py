@@ -61,7 +61,7 @@ class JobRepository:
     def cancel(self, job_id: str, *, tenant: str) -> Job | None:
         """Cancels a job that has not ended; one that has stays as it is. None if the tenant has no such job."""
         with self._database.session() as session:
-            row = session.get(JobRow, job_id, with_for_update=True)
+            row = _lock(session, job_id)
             if row is None or row.tenant != tenant:
                 return None
             if row.status not in FINAL_STATUSES:
@@ -72,7 +72,7 @@ class JobRepository:
     def fail(self, job_id: str, error: JobError) -> None:
         """Ends a job that no worker holds, for example because it could not be queued."""
         with self._database.session() as session:
-            row = session.get(JobRow, job_id, with_for_update=True)
+            row = _lock(session, job_id)
             if row is not None and row.status not in FINAL_STATUSES:
                 _end(row, "failed", error=error)
                 _add_event(session, job_id, "message", "error", error.message, {})
@@ -153,10 +153,19 @@ class JobRepository:
 
     @staticmethod
     def _held(session: Session, job_id: str, fence: int) -> JobRow:
-        row = session.get(JobRow, job_id, with_for_update=True)
+        row = _lock(session, job_id)
         if row is None or row.fence != fence or row.status in FINAL_STATUSES:
             raise LeaseLost(job_id)
         return row
+
+
+def _lock(session: Session, job_id: str) -> JobRow | None:
+    """The row, which nobody else can change until this transaction ends.
+
+    SQLite knows no `FOR UPDATE`; on both databases an update that changes nothing takes the lock.
+    """
+    session.execute(update(JobRow).where(JobRow.id == job_id).values(fence=JobRow.fence))
+    return session.get(JobRow, job_id)
 
 
 def _end(row: JobRow, status: JobStatus, *, error: JobError | None = None) -> None:

@@ -1,0 +1,112 @@
+import io
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from store.artifacts import ArtifactStore, DigestMismatch, folder_digest
+
+
+@pytest.fixture
+def adapter(tmp_path: Path) -> Path:
+    folder = tmp_path / "made" / "adapter"
+    (folder / "nested").mkdir(parents=True)
+    (folder / "adapter_config.json").write_text("{}")
+    (folder / "nested" / "adapter_model.safetensors").write_bytes(bytes(range(256)) * 1000)
+    return folder
+
+
+def test_what_was_written_is_read_in_chunks_and_lines(artifacts: ArtifactStore) -> None:
+    artifacts.write("files/a", io.BytesIO(b"one\ntwo\n"))
+    assert b"".join(artifacts.read("files/a")) == b"one\ntwo\n"
+    assert list(artifacts.lines("files/a")) == [b"one\n", b"two\n"]
+
+
+def test_a_second_write_replaces_the_first(artifacts: ArtifactStore) -> None:
+    artifacts.write("a", io.BytesIO(b"a longer text"))
+    artifacts.write("a", io.BytesIO(b"short"))
+    assert b"".join(artifacts.read("a")) == b"short"
+
+
+def test_what_is_not_there_is_not_found(artifacts: ArtifactStore, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        list(artifacts.read("nothing"))
+    with pytest.raises(FileNotFoundError):
+        artifacts.download_folder("nothing", tmp_path / "here", digest="sha256:0")
+    assert not (tmp_path / "here").exists()
+
+
+def test_deleting_is_possible_twice(artifacts: ArtifactStore) -> None:
+    artifacts.write("folder/a", io.BytesIO(b"a"))
+    artifacts.delete("folder")
+    artifacts.delete("folder")
+    with pytest.raises(FileNotFoundError):
+        list(artifacts.read("folder/a"))
+
+
+@pytest.mark.parametrize("path", ["../outside", "files/../../outside", "files/.."])
+def test_no_path_leads_out_of_the_store(artifacts: ArtifactStore, tmp_path: Path, path: str) -> None:
+    with pytest.raises(ValueError, match=r"\.\."):
+        artifacts.write(path, io.BytesIO(b"x"))
+    with pytest.raises(ValueError, match=r"\.\."):
+        artifacts.delete(path)
+    assert not (tmp_path / "outside").exists()
+
+
+def test_an_absolute_path_stays_within_the_store(artifacts: ArtifactStore, tmp_path: Path) -> None:
+    artifacts.write(f"{tmp_path}/outside", io.BytesIO(b"x"))
+    assert not (tmp_path / "outside").exists()
+
+
+def test_a_folder_travels_whole(artifacts: ArtifactStore, adapter: Path, tmp_path: Path) -> None:
+    digest = artifacts.upload_folder(adapter, "models/ftjob-1")
+    copy = tmp_path / "engine" / "adapter"
+    artifacts.download_folder("models/ftjob-1", copy, digest=digest)
+    assert folder_digest(copy) == digest == folder_digest(adapter)
+    assert (copy / "nested" / "adapter_model.safetensors").stat().st_size == 256_000
+
+
+def test_the_digest_tells_contents_and_names_apart(adapter: Path) -> None:
+    before = folder_digest(adapter)
+    config = adapter / "adapter_config.json"
+    config.write_text("{ }")
+    changed = folder_digest(adapter)
+    config.write_text("{}")
+    config.rename(adapter / "other.json")
+    assert len({before, changed, folder_digest(adapter)}) == 3
+
+
+def test_a_damaged_artifact_is_refused_and_leaves_nothing(
+    artifacts: ArtifactStore, adapter: Path, tmp_path: Path
+) -> None:
+    digest = artifacts.upload_folder(adapter, "models/ftjob-1")
+    artifacts.write("models/ftjob-1/adapter_config.json", io.BytesIO(b"{"))
+    with pytest.raises(DigestMismatch):
+        artifacts.download_folder("models/ftjob-1", tmp_path / "engine" / "adapter", digest=digest)
+    assert list((tmp_path / "engine").iterdir()) == []
+
+
+def test_a_damaged_local_copy_is_fetched_again_and_an_intact_one_kept(
+    artifacts: ArtifactStore, adapter: Path, tmp_path: Path
+) -> None:
+    digest = artifacts.upload_folder(adapter, "models/ftjob-1")
+    copy = tmp_path / "engine" / "adapter"
+    artifacts.download_folder("models/ftjob-1", copy, digest=digest)
+    (copy / "adapter_config.json").write_text("damaged")
+    artifacts.download_folder("models/ftjob-1", copy, digest=digest)
+    assert folder_digest(copy) == digest
+    artifacts.delete("models/ftjob-1")
+    artifacts.download_folder("models/ftjob-1", copy, digest=digest)
+
+
+def test_a_folder_appears_whole_or_not_at_all(artifacts: ArtifactStore, adapter: Path, tmp_path: Path) -> None:
+    for number in range(200):
+        (adapter / f"part-{number:03}").write_bytes(b"x" * 1000)
+    digest = artifacts.upload_folder(adapter, "models/ftjob-1")
+    copy = tmp_path / "engine" / "adapter"
+    download = Thread(target=artifacts.download_folder, args=("models/ftjob-1", copy), kwargs={"digest": digest})
+    download.start()
+    while not copy.exists():
+        assert download.is_alive() or copy.exists()
+    assert folder_digest(copy) == digest
+    download.join()
