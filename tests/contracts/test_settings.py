@@ -1,0 +1,61 @@
+import os
+from collections.abc import Iterator
+
+import pytest
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from contracts.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("FLYWHEEL_")]:
+        monkeypatch.delenv(name)
+
+
+def fields(section: type[BaseModel] = Settings, path: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    for name, field in section.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from fields(field.annotation, f"{path}{name}.")
+        else:
+            yield f"{path}{name}", field
+
+
+@pytest.mark.parametrize(("name", "field"), list(fields()), ids=lambda value: value if isinstance(value, str) else "")
+def test_every_setting_is_described(name: str, field: FieldInfo) -> None:
+    assert field.description
+
+
+def test_the_environment_wins_over_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLYWHEEL_LIMITS__REQUESTS_PER_MINUTE", "7")
+    monkeypatch.setenv("FLYWHEEL_REDIS_URL", "redis://elsewhere:1/0")
+    settings = Settings()
+    assert settings.limits.requests_per_minute == 7
+    assert settings.limits.tokens_per_minute == Settings.model_fields["limits"].default.tokens_per_minute
+    assert settings.redis_url == "redis://elsewhere:1/0"
+
+
+def test_an_empty_variable_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLYWHEEL_TELEMETRY__OTLP_ENDPOINT", "")
+    assert Settings().telemetry.otlp_endpoint is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("FLYWHEEL_LIMITS__REQUESTS_PER_MINUTE", "0"),
+        ("FLYWHEEL_GATEWAY__PORT", "http"),
+        ("FLYWHEEL_GATEWAY__PROT", "8000"),
+        ("FLYWHEEL_ENGINE__LEASE_TTL_S", "-1"),
+    ],
+)
+def test_a_wrong_or_misspelt_setting_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ValidationError):
+        Settings()
+
+
+def test_a_secret_is_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLYWHEEL_AUTH__PEPPER", "the pepper of this stack")
+    assert "the pepper of this stack" not in repr(Settings())
