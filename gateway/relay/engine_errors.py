@@ -14,12 +14,12 @@ _CONTEXT_LENGTH = re.compile(r"maximum (?:context|model) length|max_model_len|lo
 _INSIDES = re.compile(r"Traceback|https?://|\.py\b|(?:/[\w.-]+){2,}|0x[0-9a-f]{6,}")
 
 
-class _EngineErrorBody(msgspec.Struct):
+class _EngineErrorBody(msgspec.Struct, frozen=True):
     message: str = ""
     param: str | None = None
 
 
-class _EngineErrorEnvelope(msgspec.Struct):
+class _EngineErrorEnvelope(msgspec.Struct, frozen=True):
     error: _EngineErrorBody = _EngineErrorBody()
 
 
