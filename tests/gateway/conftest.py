@@ -1,0 +1,75 @@
+"""A gateway in front of a fake engine, ready to answer."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import httpx
+import pytest
+from redis import Redis
+
+from contracts.invalidation import Invalidation
+from contracts.models import ModelCard
+from store import redis_names
+from store.models import ModelRepository
+from tests.conftest import LeaseGiver
+from tests.fake_engine.process import FakeEngineProcess
+from tests.gateway_process import GatewayProcess
+
+MODEL = "smollm2-135m-instruct"
+CHAT = "/v1/chat/completions"
+
+
+def model_card(name: str = MODEL, **fields: object) -> ModelCard:
+    defaults = {
+        "kind": "base",
+        "task": "generate",
+        "weights": "/nowhere",
+        "digest": f"sha256:{name}",
+        "context_length": 2048,
+        "created_at": 1,
+    }
+    return ModelCard.model_validate({"name": name, **defaults, **fields})
+
+
+def chat_body(prompt: str = "Hello", **fields: object) -> dict[str, object]:
+    return {"model": MODEL, "messages": [{"role": "user", "content": prompt}], "max_tokens": 8, **fields}
+
+
+def wait_until(condition: Callable[[], object], timeout_s: float = 10) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "what was waited for did not happen"
+        time.sleep(0.02)
+
+
+@dataclass(frozen=True)
+class Serving:
+    gateway: GatewayProcess
+    engine: FakeEngineProcess
+
+    def register(self, redis, *cards: ModelCard) -> None:
+        for card in cards:
+            ModelRepository(self.gateway.database).put(card)
+        redis.publish(redis_names.INVALIDATIONS, Invalidation(kind="model", id="").model_dump_json())
+
+    def models(self) -> dict[str, str]:
+        """Names and states of all models."""
+        key = self.gateway.new_key()
+        answer = httpx.get(f"{self.gateway.base_url}/models", headers={"authorization": f"Bearer {key.secret}"})
+        return {model["id"]: model["state"] for model in answer.json()["data"]}
+
+
+@pytest.fixture
+def serving(gateway: GatewayProcess, fake_engine: FakeEngineProcess, lease: LeaseGiver, redis_sync) -> Serving:
+    serving = Serving(gateway, fake_engine)
+    lease(fake_engine, model=MODEL)
+    serving.register(redis_sync, model_card())
+    wait_until(lambda: serving.models().get(MODEL) == "live")
+    return serving
+
+
+@pytest.fixture
+def redis_sync(redis_url: str):
+    with Redis.from_url(redis_url) as client:
+        yield client

@@ -1,0 +1,88 @@
+"""/v1/fine_tuning/jobs, up to the queue; what workers do is tested with them."""
+
+import json
+
+import pytest
+
+from contracts.jobs import LoraSpec
+from store.jobs import JobRepository
+from tests.gateway.conftest import MODEL, Serving
+from tests.gateway.test_files import ROW, jsonl, upload
+
+
+@pytest.fixture
+async def client(serving: Serving):
+    async with serving.gateway.client() as client:
+        yield client
+
+
+@pytest.fixture
+async def file_id(client) -> str:
+    return (await upload(client, jsonl(*[ROW] * 10))).json()["id"]
+
+
+async def test_a_job_is_a_row_and_its_id_is_on_the_queue(serving: Serving, client, file_id: str, redis_sync):
+    created = await client.post(
+        "/v1/fine_tuning/jobs",
+        json={
+            "model": MODEL,
+            "training_file": file_id,
+            "suffix": "sea",
+            "seed": 7,
+            "method": {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 2}}},
+        },
+    )
+    job = created.json()
+    stored = JobRepository(serving.gateway.database).get(job["id"])
+    message = json.loads(redis_sync.lindex("cpu", 0))
+
+    assert created.status_code == 200
+    assert (job["object"], job["status"], job["model"]) == ("fine_tuning.job", "queued", MODEL)
+    spec = LoraSpec.model_validate(stored.spec)
+    assert (spec.training_file, spec.suffix, spec.seed, spec.hyperparameters.n_epochs) == (file_id, "sea", 7, 2)
+    assert spec.training_file_digest.startswith("sha256:")
+    assert stored.trace_context["traceparent"].startswith("00-")
+    assert message["headers"]["id"] == job["id"]
+    assert message["headers"]["task"] == "flywheel.run_job"
+
+
+async def test_a_jobs_events_are_read_newest_first_and_paged(serving: Serving, client, file_id: str):
+    job = (await client.post("/v1/fine_tuning/jobs", json={"model": MODEL, "training_file": file_id})).json()
+    jobs = JobRepository(serving.gateway.database)
+    _, fence = jobs.acquire(job["id"], lease_s=30)
+    for step in range(3):
+        jobs.add_event(job["id"], fence, f"Step {step}", type="metrics", data={"step": step, "train_loss": 1.0})
+
+    path = f"/v1/fine_tuning/jobs/{job['id']}/events"
+    page = (await client.get(path, params={"limit": 2})).json()
+    rest = (await client.get(path, params={"after": page["data"][-1]["id"]})).json()
+
+    assert [event["message"] for event in page["data"]] == ["Step 2", "Step 1"]
+    assert page["has_more"] is True
+    assert page["data"][0]["data"] == {"step": 2, "train_loss": 1.0}
+    assert next(event["message"] for event in rest["data"]) == "Step 0"
+
+
+async def test_a_cancelled_job_stays_cancelled(serving: Serving, client, file_id: str):
+    job = (await client.post("/v1/fine_tuning/jobs", json={"model": MODEL, "training_file": file_id})).json()
+    path = f"/v1/fine_tuning/jobs/{job['id']}"
+
+    cancelled = (await client.post(f"{path}/cancel")).json()
+
+    assert cancelled["status"] == "cancelled"
+    assert (await client.post(f"{path}/cancel")).json()["status"] == "cancelled"
+    assert JobRepository(serving.gateway.database).acquire(job["id"], lease_s=30) is None
+
+
+async def test_another_tenants_job_does_not_exist(serving: Serving, client, file_id: str):
+    job = (await client.post("/v1/fine_tuning/jobs", json={"model": MODEL, "training_file": file_id})).json()
+    path = f"/v1/fine_tuning/jobs/{job['id']}"
+    async with serving.gateway.client() as other:
+        answers = [await other.get(path), await other.get(f"{path}/events"), await other.post(f"{path}/cancel")]
+        others_file = await other.post("/v1/fine_tuning/jobs", json={"model": MODEL, "training_file": file_id})
+        listed = (await other.get("/v1/fine_tuning/jobs")).json()["data"]
+
+    assert [answer.status_code for answer in answers] == [404, 404, 404]
+    assert others_file.json()["error"]["param"] == "training_file"
+    assert listed == []
+    assert (await client.get(path)).json()["status"] == "queued"
