@@ -1,0 +1,50 @@
+"""What the images start exists, and their tags are this version."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.processes import ROOT
+
+COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+DOCKERFILE = (ROOT / "deploy/Dockerfile").read_text()
+COMMANDS = {name: service["command"] for name, service in COMPOSE.items() if name != "redis"}
+
+
+def module_file(module: str) -> Path:
+    path = ROOT.joinpath(*module.split("."))
+    return path / "__main__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def stages() -> dict[str, str]:
+    parts = re.split(r"^FROM \S+ AS (\S+)$", DOCKERFILE, flags=re.MULTILINE)[1:]
+    return dict(zip(parts[::2], parts[1::2], strict=True))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_starts_a_module_that_is_in_its_image(name: str) -> None:
+    python, flag, module, *_ = COMMANDS[name]
+    assert (python, flag) == ("python", "-m")
+    assert module_file(module).is_file()
+    package = module.split(".")[0]
+    assert f"COPY {package}/ {package}/" in stages()[COMPOSE[name]["build"]["target"]]
+
+
+def test_tags_are_the_version_of_the_project() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    tags = {service["image"].rpartition(":")[2] for name, service in COMPOSE.items() if name != "redis"}
+    assert tags == {version}
+
+
+@pytest.mark.parametrize("target", ["gateway", "engine", "worker"])
+def test_an_image_runs_as_nobody_in_particular_from_its_own_lock(target: str) -> None:
+    stage = stages()[target]
+    assert re.search(r"^USER 10001$", stage, re.MULTILINE)
+    assert f"COPY --from={target}-environment" in stage
+    lock = re.search(r"locks/\S+\.txt", stages()[f"{target}-environment"])
+    assert lock is not None
+    assert (ROOT / lock.group()).is_file()
+    assert {"contracts", "telemetry", "store"} <= set(re.findall(r"^COPY (\w+)/", stage, re.MULTILINE))
