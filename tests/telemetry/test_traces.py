@@ -55,9 +55,9 @@ def run(endpoint: str | None) -> None:
 
 @pytest.mark.parametrize("ending", ["", "/"])
 def test_spans_reach_the_collector_when_the_process_ends(collector: Collector, ending: str) -> None:
-    run(f"http://127.0.0.1:{collector.server_port}{ending}")
+    run(f"http://127.0.0.1:{collector.server_port}/otlp{ending}")
     ((path, request),) = collector.received
-    assert path == "/v1/traces"
+    assert path == "/otlp/v1/traces"
     (resource_spans,) = request.resource_spans
     attributes = {attribute.key: attribute.value.string_value for attribute in resource_spans.resource.attributes}
     assert attributes["service.name"] == "flywheel-test"
