@@ -6,6 +6,7 @@ names its fence and is refused once a newer lease exists, so a worker that was t
 """
 
 import time
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import select, update
@@ -13,12 +14,20 @@ from sqlalchemy.orm import Session
 
 from contracts.identifiers import new_id
 from contracts.jobs import FINAL_STATUSES, EventLevel, EventType, Job, JobError, JobEvent, JobStatus
+from contracts.models import ModelCard
 from store.database import Database
+from store.models import put_model
 from store.tables import JobEventRow, JobRow
 
 
 class LeaseLost(Exception):
     """Another worker holds the job now, or the job has ended (it may have been cancelled)."""
+
+
+@dataclass(frozen=True, slots=True)
+class AbandonedJob:
+    id: str
+    fence: int
 
 
 class JobRepository:
@@ -107,6 +116,20 @@ class JobRepository:
                 row.started_at = now
             return _to_job(row), row.fence
 
+    def abandoned(self, *, queued_for_s: float) -> list[AbandonedJob]:
+        """Jobs that no worker holds and that perhaps no message speaks of: their lease ran out, or they were queued
+        longer ago than `queued_for_s`. Oldest first.
+        """
+        now = int(time.time())
+        waiting = JobRow.lease_expires_at.is_(None) & (JobRow.created_at < now - queued_for_s)
+        query = (
+            select(JobRow.id, JobRow.fence)
+            .where(JobRow.status.not_in(FINAL_STATUSES), (JobRow.lease_expires_at < now) | waiting)
+            .order_by(JobRow.created_at, JobRow.id)
+        )
+        with self._database.session() as session:
+            return [AbandonedJob(id, fence) for id, fence in session.execute(query)]
+
     def renew(self, job_id: str, fence: int, *, lease_s: float) -> None:
         with self._database.session() as session:
             self._held(session, job_id, fence).lease_expires_at = int(time.time() + lease_s)
@@ -144,9 +167,13 @@ class JobRepository:
         result_model: str | None = None,
         trained_tokens: int | None = None,
         error: JobError | None = None,
+        model: ModelCard | None = None,
     ) -> None:
+        """Ends the job and registers `model` in one transaction: neither happens without the other."""
         with self._database.session() as session:
             row = self._held(session, job_id, fence)
+            if model is not None:
+                put_model(session, model)
             _end(row, status, error=error)
             row.result_model, row.trained_tokens = result_model, trained_tokens
             _add_event(session, job_id, "message", "error" if error else "info", message, {})

@@ -5,6 +5,7 @@ from redis.asyncio import Redis
 from contracts.engine import EngineLease
 from contracts.invalidation import Invalidation
 from store import redis_names
+from store.news import publish_news
 
 
 class LeaseStore:
@@ -20,8 +21,7 @@ class LeaseStore:
 
     async def announce(self, engine: str) -> None:
         """Tells gateways that a lease changed in a way they should see at once."""
-        news = Invalidation(kind="engine", id=engine).model_dump_json()
-        await self._redis.publish(redis_names.INVALIDATIONS, news)
+        await publish_news(self._redis, Invalidation(kind="engine", id=engine))
 
     async def remove(self, engine: str) -> None:
         async with self._redis.pipeline(transaction=False) as pipe:

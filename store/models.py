@@ -1,6 +1,7 @@
 """The model registry: a card per base model and adapter."""
 
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from contracts.models import ModelCard
 from store.database import Database
@@ -14,10 +15,7 @@ class ModelRepository:
     def put(self, card: ModelCard) -> None:
         """Registers a model, or replaces the card of the same name; the time it was first made stays."""
         with self._database.session() as session:
-            values = card.model_dump()
-            if (row := session.get(ModelRow, card.name)) is not None:
-                values["created_at"] = row.created_at
-            session.merge(ModelRow(**values))
+            put_model(session, card)
 
     def get(self, name: str) -> ModelCard | None:
         with self._database.session() as session:
@@ -41,6 +39,14 @@ class ModelRepository:
                 return None
             session.delete(row)
             return _to_card(row)
+
+
+def put_model(session: Session, card: ModelCard) -> None:
+    """`ModelRepository.put` as part of a transaction that does more."""
+    values = card.model_dump()
+    if (row := session.get(ModelRow, card.name)) is not None:
+        values["created_at"] = row.created_at
+    session.merge(ModelRow(**values))
 
 
 def _to_card(row: ModelRow) -> ModelCard:

@@ -13,8 +13,8 @@ from contracts.models import ModelCard
 from gateway.api.access import AnyKey, JobsKey
 from gateway.routing.fleet import Fleet
 from gateway.routing.models import ModelDirectory
-from store import redis_names
 from store.models import ModelRepository
+from store.news import publish_news
 
 router = APIRouter(prefix="/v1/models", tags=["Models"])
 
@@ -77,7 +77,7 @@ class ModelService:
         if card is None:
             return False
         await self.directory.refresh()
-        await self._redis.publish(redis_names.INVALIDATIONS, Invalidation(kind="model", id=name).model_dump_json())
+        await publish_news(self._redis, Invalidation(kind="model", id=name))
         return True
 
 

@@ -1,0 +1,78 @@
+"""vLLM's command line and environment for a model of the catalogue (docs.vllm.ai, "Engine Arguments")."""
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from contracts.settings import Settings
+from inference.catalogue import CatalogueModel
+
+Device = Literal["cpu", "cuda"]
+
+
+def find_device() -> Device:
+    """The device that this machine's build of vLLM runs on."""
+    return "cuda" if Path("/dev/nvidia0").exists() else "cpu"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineCommand:
+    arguments: tuple[str, ...]
+    environment: Mapping[str, str]
+
+
+def build_command(model: CatalogueModel, weights: Path, settings: Settings, device: Device) -> EngineCommand:
+    """Continuous batching, the paged KV cache and prefix caching are vLLM's; LoRA adapters come and go at run time."""
+    options = model.engine
+    arguments = [
+        *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
+        *("--model", str(weights)),
+        *("--served-model-name", model.name),
+        *("--host", settings.engine.host),
+        *("--port", str(settings.engine.port)),
+        *("--max-model-len", str(model.context_length)),
+        *("--max-num-seqs", str(options.max_num_seqs)),
+        *("--dtype", options.dtype),
+        "--disable-uvicorn-access-log",
+    ]
+    if options.enforce_eager:
+        arguments.append("--enforce-eager")
+    if model.task == "embed":
+        arguments += ["--runner", "pooling"]
+    else:
+        arguments += [
+            "--enable-prefix-caching",
+            "--enable-lora",
+            *("--max-loras", str(options.max_loras)),
+            *("--max-cpu-loras", str(options.max_cpu_loras)),
+            *("--max-lora-rank", str(options.max_lora_rank)),
+            # Without this vLLM takes sampling defaults from the model's files, and clients cannot know them.
+            *("--generation-config", "vllm"),
+        ]
+    if device == "cuda":
+        arguments += ["--gpu-memory-utilization", str(options.gpu_memory_utilization)]
+    if settings.telemetry.otlp_endpoint is not None:
+        arguments += ["--otlp-traces-endpoint", f"{settings.telemetry.otlp_endpoint.rstrip('/')}/v1/traces"]
+    return EngineCommand(tuple(arguments), _environment(settings, device))
+
+
+def _environment(settings: Settings, device: Device) -> dict[str, str]:
+    environment = {
+        **os.environ,
+        "HF_HUB_OFFLINE": "1",  # the weights are here already
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True",
+        "OTEL_SERVICE_NAME": "flywheel-engine",
+        "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf",
+    }
+    if device == "cpu":
+        threads = settings.engine.cpu_threads or os.cpu_count() or 1
+        environment |= {
+            "VLLM_CPU_KVCACHE_SPACE": str(settings.engine.kv_cache_gib),
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+            "OMP_NUM_THREADS": str(threads),
+        }
+    return environment

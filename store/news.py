@@ -1,0 +1,43 @@
+"""News of changes: every process that caches something hears within milliseconds that it is no longer true."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import structlog
+from pydantic import ValidationError
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from contracts.invalidation import Invalidation
+from store import redis_names
+
+RECONNECT_S = 0.5
+
+log = structlog.get_logger(__name__)
+
+
+async def follow_news(redis: Redis) -> AsyncIterator[Invalidation | None]:
+    """Yields news for ever. None means that news may have been missed: at the start and after a lost connection."""
+    while True:
+        try:
+            async with redis.pubsub(ignore_subscribe_messages=True) as subscription:
+                await subscription.subscribe(redis_names.INVALIDATIONS)
+                yield None
+                async for message in subscription.listen():
+                    if (news := _parse(message["data"])) is not None:
+                        yield news
+        except RedisError as error:
+            log.warning("news interrupted", reason=type(error).__name__)
+            await asyncio.sleep(RECONNECT_S)
+
+
+async def publish_news(redis: Redis, news: Invalidation) -> None:
+    await redis.publish(redis_names.INVALIDATIONS, news.model_dump_json())
+
+
+def _parse(raw: bytes) -> Invalidation | None:
+    try:
+        return Invalidation.model_validate_json(raw)
+    except ValidationError:
+        log.warning("news not understood")
+        return None
