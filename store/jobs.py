@@ -128,7 +128,7 @@ class JobRepository:
             .order_by(JobRow.created_at, JobRow.id)
         )
         with self._database.session() as session:
-            return [AbandonedJob(id, fence) for id, fence in session.execute(query)]
+            return [AbandonedJob(*row) for row in session.execute(query)]
 
     def renew(self, job_id: str, fence: int, *, lease_s: float) -> None:
         with self._database.session() as session:

@@ -1,0 +1,137 @@
+"""Wires the worker. The only place that builds its parts.
+
+The parent process receives messages, sweeps, and forks; each job runs in a child of its own that ends with it, so that
+what a job leaves behind (memory, threads, a crash) does not reach the next one. The parent never imports torch.
+"""
+
+import asyncio
+from typing import Any
+
+import structlog
+from celery import Celery, bootsteps, signals
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from contracts.invalidation import Invalidation
+from contracts.settings import Settings
+from store.artifacts import ArtifactStore
+from store.database import Database
+from store.files import FileRepository
+from store.job_queue import RUN_JOB, JobQueue, create_celery
+from store.jobs import JobRepository
+from store.models import ModelRepository
+from store.news import publish_news
+from telemetry.logs import configure_logs
+from telemetry.traces import configure_traces
+from workers.families import all_families
+from workers.registry import JobFamilies
+from workers.run import JobResources
+from workers.runner import JobRunner
+from workers.stop import StopRequest
+from workers.sweeper import Sweeper
+
+SERVICE = "flywheel-worker"
+SWEEP_EVERY_S = 15.0
+TRACE_FLUSH_S = 5.0
+
+log = structlog.get_logger(__name__)
+
+
+def create_worker(settings: Settings, families: JobFamilies | None = None) -> Celery:
+    """The Celery app with its one task. `families` defaults to every family that there is."""
+    celery = create_celery(settings.redis_url)
+    celery.conf.update(
+        worker_concurrency=1,
+        worker_max_tasks_per_child=1,
+        worker_redirect_stdouts=False,
+        worker_send_task_events=False,
+        worker_enable_remote_control=False,
+    )
+    known = families or all_families()
+    stop = StopRequest()
+
+    @celery.task(name=RUN_JOB)
+    def run_job(job_id: str) -> None:
+        _run_in_child(settings, known, stop, job_id)
+
+    celery.steps["consumer"].add(_sweeping(settings, celery))
+    signals.setup_logging.connect(_keep_our_logs, weak=False)
+    signals.worker_process_init.connect(lambda **_: stop.follow(), weak=False)
+    signals.worker_shutting_down.connect(lambda **_: stop.ask(), weak=False)
+    return celery
+
+
+def _run_in_child(settings: Settings, families: JobFamilies, stop: StopRequest, job_id: str) -> None:
+    # Connections and the exporter's thread do not survive a fork, so they are made here, after it.
+    configure_logs(SERVICE, settings.telemetry.log_level)
+    tracer = configure_traces(SERVICE, settings.telemetry.otlp_endpoint)
+    database = Database(settings.database_url)
+    resources = JobResources(
+        models=ModelRepository(database),
+        files=FileRepository(database),
+        artifacts=ArtifactStore(settings.artifacts_url),
+        threads=settings.worker.threads,
+    )
+    runner = JobRunner(
+        jobs=JobRepository(database),
+        queue=JobQueue(create_celery(settings.redis_url)),
+        families=families,
+        resources=resources,
+        announce=lambda news: announce(settings.redis_url, news),
+        tracer=tracer,
+        must_stop=stop.asked,
+        lease_s=settings.worker.lease_ttl_s,
+        poll_s=settings.worker.cancel_poll_s,
+    )
+    try:
+        runner.run_job(job_id)
+    finally:
+        database.dispose()
+        provider = trace.get_tracer_provider()
+        if isinstance(provider, TracerProvider):
+            provider.force_flush(int(TRACE_FLUSH_S * 1000))
+
+
+def announce(redis_url: str, news: Invalidation) -> None:
+    """Publishes news. If Redis is away the news is lost, and engines find the model when they next look."""
+
+    async def publish() -> None:
+        async with Redis.from_url(redis_url, socket_timeout=2, socket_connect_timeout=2) as redis:
+            await publish_news(redis, news)
+
+    try:
+        asyncio.run(publish())
+    except RedisError as error:
+        log.warning("news not published", reason=type(error).__name__)
+
+
+def _sweeping(settings: Settings, celery: Celery) -> type[bootsteps.StartStopStep]:
+    class Sweeping(bootsteps.StartStopStep):
+        """Sweeps at the start, after each lost connection, and then regularly.
+
+        It runs in the parent's event loop and not in a thread, because a fork while a thread holds a lock would leave
+        the lock held in the child.
+        """
+
+        requires = ("celery.worker.consumer.tasks:Tasks",)
+
+        def __init__(self, consumer: Any, **options: Any) -> None:
+            super().__init__(consumer, **options)
+            self._sweeper = Sweeper(Database(settings.database_url), JobQueue(celery))
+            self._timer: Any = None
+
+        def start(self, consumer: Any) -> None:
+            self._sweeper.sweep()
+            self._timer = consumer.timer.call_repeatedly(SWEEP_EVERY_S, self._sweeper.sweep)
+
+        def stop(self, _consumer: Any) -> None:
+            if self._timer is not None:
+                self._timer.cancel()
+
+    return Sweeping
+
+
+def _keep_our_logs(**_: Any) -> None:
+    """A receiver of `setup_logging` keeps Celery from setting up logs of its own."""

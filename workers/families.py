@@ -1,0 +1,11 @@
+"""The job families that a worker knows. One line registers one.
+
+Importing a family must cost nothing: what is heavy (torch) is imported when the family runs, after the fork.
+"""
+
+from workers.finetune.lora import finetune_lora
+from workers.registry import JobFamilies
+
+
+def all_families() -> JobFamilies:
+    return JobFamilies([finetune_lora])
