@@ -1,0 +1,40 @@
+# What a fresh clone needs: Python 3.11, make, and a package registry.
+PYTHON ?= python3.11
+PORT ?=
+EMBEDDINGS ?=
+
+FLYWHEEL := .flywheel/envs/cli/bin/flywheel
+DEV := .flywheel/envs/dev/bin
+SERVICES := cli gateway engine worker
+
+.DEFAULT_GOAL := help
+.PHONY: help up down test lint lock clean
+
+help: ## Show this list.
+	@echo "Usage: make TARGET [VARIABLE=value]"
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "Variables of up: PORT=8000 (the gateway's port), EMBEDDINGS=1 (start the embedding engine too)."
+
+up: ## Install what is missing, start everything, print how to use it.
+	@$(PYTHON) cli/bootstrap.py $(SERVICES)
+	@$(FLYWHEEL) up $(if $(PORT),--port $(PORT)) $(if $(filter-out 0,$(EMBEDDINGS)),--embeddings)
+
+down: ## Stop everything that `make up` started.
+	@if [ -x $(FLYWHEEL) ]; then $(FLYWHEEL) down; else echo "Nothing runs: nothing is installed yet."; fi
+
+test: lint ## Check the code, then run every test.
+	@$(PYTHON) cli/bootstrap.py $(SERVICES)
+	@$(DEV)/python -m pytest
+
+lint: ## Check style, types and the direction of imports.
+	@$(PYTHON) cli/bootstrap.py dev
+	@$(DEV)/ruff check .
+	@$(DEV)/ruff format --check .
+	@$(DEV)/lint-imports
+	@$(DEV)/mypy
+
+lock: ## Choose the packages' versions anew and write locks/.
+	@$(PYTHON) -m cli.lock
+
+clean: down ## Stop everything and remove environments, state and caches.
+	@rm -rf .flywheel .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -1,0 +1,56 @@
+"""Chooses versions anew and writes them, with hashes, to locks/: `python3.11 -m cli.lock [SERVICE…]`.
+
+The locks name no package registry: each machine takes the packages from where its own settings say.
+"""
+
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+from cli.bootstrap import CPU_TORCH_SERVICES, REPOSITORY, Bootstrap, BootstrapError, uv_settings
+
+EXTRAS = {
+    "cli": ["--extra", "cli"],
+    "gateway": ["--extra", "gateway"],
+    "engine": ["--extra", "engine"],
+    "engine-cuda": ["--extra", "engine-cuda"],
+    "worker": ["--extra", "worker"],
+    "dev": ["--extra", "gateway", "--extra", "cli", "--group", "dev"],
+    "loadtest": ["--group", "loadtest"],
+}
+PLATFORM = ["--python-version", "3.11", "--python-platform", "x86_64-manylinux_2_28"]
+FORM = ["--generate-hashes", "--no-emit-index-url", "--no-emit-find-links", "--no-header", "--no-annotate", "--quiet"]
+
+
+def lock(service: str, bootstrap: Bootstrap) -> None:
+    """Writes locks/<service>.txt. Raises CalledProcessError when no versions fit together."""
+    sources = bootstrap.package_sources()
+    command = [str(bootstrap.uv), "pip", "compile", "pyproject.toml", *EXTRAS[service], *PLATFORM, *FORM, "--upgrade"]
+    if service in CPU_TORCH_SERVICES and not sources.offer_torch():
+        command += ["--torch-backend", "cpu"]
+    command += ["--output-file", f"locks/{service}.txt"]
+    subprocess.run(command, cwd=REPOSITORY, env=uv_settings(sources), check=True, stdout=subprocess.DEVNULL)
+
+
+def main(services: Sequence[str]) -> int:
+    if unknown := set(services) - set(EXTRAS):
+        print(f"error: no such lock: {', '.join(sorted(unknown))}; there are {', '.join(EXTRAS)}", file=sys.stderr)
+        return 2
+    bootstrap = Bootstrap()
+    try:
+        bootstrap.make_tools()
+        for service in services or EXTRAS:
+            started_at = time.monotonic()
+            lock(service, bootstrap)
+            print(f"  locks/{service}.txt written in {time.monotonic() - started_at:.1f} s", flush=True)
+    except BootstrapError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except subprocess.CalledProcessError as error:
+        return int(error.returncode)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
