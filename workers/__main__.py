@@ -1,5 +1,6 @@
 """`python -m workers`: one worker. SIGTERM gives the running job back to the queue and ends the worker."""
 
+import logging
 import os
 import socket
 import sys
@@ -12,6 +13,7 @@ from workers.celery_app import SERVICE, create_worker
 def main() -> int:
     settings = Settings()
     configure_logs(SERVICE, settings.telemetry.log_level)
+    logging.captureWarnings(True)
     celery = create_worker(settings)
     worker = celery.Worker(
         hostname=f"worker-{os.getpid()}@{socket.gethostname()}",

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import structlog
+from kombu.exceptions import OperationalError
 from opentelemetry import propagate, trace
 
 from contracts.invalidation import Invalidation
@@ -88,14 +89,15 @@ class JobRunner:
             return "cancelled"
         except LeaseLost:
             return "lease_lost"
+        except JobInterrupted:
+            # Only now that the heartbeat has ended: its next beat would take the lease back.
+            return self._give_back(job, fence)
 
     def _attempt(self, job: Job, fence: int, heartbeat: Heartbeat) -> str:
         try:
             result = self._work(job, fence, heartbeat)
-        except (JobCancelled, LeaseLost):
+        except (JobCancelled, JobInterrupted, LeaseLost):
             raise
-        except JobInterrupted:
-            return self._give_back(job, fence)
         except JobFailed as failure:
             log.info("job failed", code=failure.code, reason=failure.message)
             return self._fail(job, fence, JobError(code=failure.code, message=failure.message, param=failure.param))
@@ -138,7 +140,13 @@ class JobRunner:
         return "failed"
 
     def _give_back(self, job: Job, fence: int) -> str:
-        self._jobs.add_event(job.id, fence, "The worker stops. The job waits for another one.", level="warn")
-        self._jobs.release(job.id, fence)
-        self._queue.enqueue(job.id)
+        try:
+            self._jobs.add_event(job.id, fence, "The worker stops. The job waits for another one.", level="warn")
+            self._jobs.release(job.id, fence)
+        except LeaseLost:
+            return "lease_lost"
+        try:
+            self._queue.enqueue(job.id)
+        except OperationalError as error:
+            log.warning("job not enqueued; a sweeper will", reason=type(error).__name__)
         return "given_back"

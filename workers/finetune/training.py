@@ -10,7 +10,7 @@ import torch
 import transformers
 from datasets import Dataset
 from peft import LoraConfig
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
 from contracts.models import ModelCard
@@ -55,6 +55,7 @@ def train_adapter(
         ),
         callbacks=[Progress(run)],
     )
+    trainer.remove_callback(PrinterCallback)
     trainer.train()
     trainer.model.save_pretrained(folder)
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]

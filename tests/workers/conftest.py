@@ -1,0 +1,84 @@
+"""A runner on real parts, with families that a test registers."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from pydantic import BaseModel
+
+from contracts.invalidation import Invalidation
+from contracts.jobs import Job
+from store.artifacts import ArtifactStore
+from store.database import Database
+from store.files import FileRepository
+from store.job_queue import JobQueue, create_celery
+from store.jobs import JobRepository
+from store.models import ModelRepository
+from workers.registry import JobFamilies, job_family
+from workers.run import JobResources, JobResult, JobRun
+from workers.runner import JobRunner
+
+POLL_S = 0.05
+
+
+class CountSpec(BaseModel):
+    """What the tests' own jobs are asked to do."""
+
+    to: int = 1
+
+
+class Workshop:
+    """`run(job, function)` runs a job whose family is `function`; `start` does so in a thread."""
+
+    def __init__(
+        self, database: Database, artifacts: ArtifactStore, redis_url: str, threads: ThreadPoolExecutor
+    ) -> None:
+        self.database, self.jobs, self.models = database, JobRepository(database), ModelRepository(database)
+        self.artifacts = artifacts
+        self.announced: list[Invalidation] = []
+        self.spans = InMemorySpanExporter()
+        self.must_stop = False
+        self._provider = TracerProvider()
+        self._provider.add_span_processor(SimpleSpanProcessor(self.spans))
+        self._queue = JobQueue(create_celery(redis_url))
+        self._threads = threads
+
+    def create_job(
+        self, family: str = "test.count", *, trace_context: dict[str, str] | None = None, **spec: Any
+    ) -> Job:
+        return self.jobs.create(family=family, tenant="acme", spec=spec, trace_context=trace_context or {})
+
+    def run(self, job: Job, function: Callable[[CountSpec, JobRun], JobResult], *, lease_s: float = 30.0) -> None:
+        runner = JobRunner(
+            jobs=self.jobs,
+            queue=self._queue,
+            families=JobFamilies([job_family("test.count")(function)]),
+            resources=JobResources(self.models, FileRepository(self.database), self.artifacts, threads=None),
+            announce=self.announced.append,
+            tracer=self._provider.get_tracer("test"),
+            must_stop=lambda: self.must_stop,
+            lease_s=lease_s,
+            poll_s=POLL_S,
+        )
+        runner.run_job(job.id)
+
+    def start(self, job: Job, function: Callable[[CountSpec, JobRun], JobResult]) -> Any:
+        return self._threads.submit(self.run, job, function)
+
+    def now(self, job: Job) -> Job:
+        found = self.jobs.get(job.id)
+        assert found is not None
+        return found
+
+    def messages(self, job: Job) -> list[str]:
+        return [event.message for event in reversed(self.jobs.events(job.id, limit=100))]
+
+
+@pytest.fixture
+def workshop(database: Database, artifacts: ArtifactStore, redis_url: str) -> Iterator[Workshop]:
+    with ThreadPoolExecutor(4) as threads:
+        yield Workshop(database, artifacts, redis_url, threads)

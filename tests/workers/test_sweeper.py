@@ -1,0 +1,111 @@
+import time
+
+import pytest
+from redis import Redis
+from sqlalchemy import update
+
+from contracts.jobs import Job
+from store.database import Database
+from store.job_queue import JobQueue, create_celery
+from store.jobs import JobRepository
+from store.tables import JobRow
+from tests.processes import free_port
+from workers.sweeper import REPEAT_S, Sweeper
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def jobs(database: Database) -> JobRepository:
+    return JobRepository(database)
+
+
+@pytest.fixture
+def job(jobs: JobRepository) -> Job:
+    return jobs.create(family="f", tenant="acme", spec={}, trace_context={})
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def sweeper(database: Database, redis_url: str, clock: Clock) -> Sweeper:
+    return Sweeper(database, JobQueue(create_celery(redis_url)), clock=clock)
+
+
+def messages(redis_url: str) -> int:
+    with Redis.from_url(redis_url) as redis:
+        return redis.llen("cpu")
+
+
+def change(database: Database, job: Job, **values: int) -> None:
+    with database.session() as session:
+        session.execute(update(JobRow).where(JobRow.id == job.id).values(**values))
+
+
+def test_a_dead_workers_job_is_enqueued_when_its_lease_has_run_out(
+    database: Database, jobs: JobRepository, job: Job, sweeper: Sweeper, redis_url: str
+) -> None:
+    jobs.acquire(job.id, lease_s=60)
+    sweeper.sweep()
+    assert messages(redis_url) == 0
+    change(database, job, lease_expires_at=int(time.time()) - 1)
+    sweeper.sweep()
+    assert messages(redis_url) == 1
+
+
+def test_a_job_whose_message_was_lost_is_enqueued_and_a_fresh_one_is_left_alone(
+    database: Database, job: Job, sweeper: Sweeper, redis_url: str
+) -> None:
+    sweeper.sweep()
+    assert messages(redis_url) == 0
+    change(database, job, created_at=int(time.time()) - 31)
+    sweeper.sweep()
+    assert messages(redis_url) == 1
+
+
+def test_a_job_that_only_waits_gets_one_more_message_and_not_one_each_sweep(
+    database: Database, job: Job, sweeper: Sweeper, clock: Clock, redis_url: str
+) -> None:
+    change(database, job, created_at=int(time.time()) - 31)
+    for _ in range(5):
+        sweeper.sweep()
+    assert messages(redis_url) == 1
+    clock.now_s += REPEAT_S
+    sweeper.sweep()
+    assert messages(redis_url) == 2
+
+
+def test_a_job_whose_worker_dies_again_is_enqueued_again_at_once(
+    database: Database, jobs: JobRepository, job: Job, sweeper: Sweeper, redis_url: str
+) -> None:
+    for died in (1, 2):
+        jobs.acquire(job.id, lease_s=60)
+        change(database, job, lease_expires_at=int(time.time()) - 1)
+        sweeper.sweep()
+        assert messages(redis_url) == died
+
+
+def test_a_job_that_has_ended_is_left_alone(
+    database: Database, jobs: JobRepository, job: Job, sweeper: Sweeper, redis_url: str
+) -> None:
+    change(database, job, created_at=int(time.time()) - 31)
+    jobs.cancel(job.id, tenant="acme")
+    sweeper.sweep()
+    assert messages(redis_url) == 0
+
+
+def test_a_broker_that_is_away_does_not_end_the_worker(database: Database, jobs: JobRepository, job: Job) -> None:
+    change(database, job, created_at=int(time.time()) - 31)
+    Sweeper(database, JobQueue(create_celery(f"redis://127.0.0.1:{free_port()}/0"))).sweep()
+    unchanged = jobs.get(job.id)
+    assert unchanged is not None
+    assert unchanged.status == "queued"
