@@ -1,0 +1,189 @@
+"""The agent: leases, adapters, restart and drain. vLLM's place is taken by the fake engine, which starts in moments;
+the end-to-end tests run the agent with vLLM."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+from redis.asyncio import Redis
+
+from contracts.engine import EngineLease
+from contracts.invalidation import Invalidation
+from contracts.models import ModelCard
+from contracts.settings import EngineSettings, Settings
+from inference.adapters import AdapterSet
+from inference.agent import Agent
+from inference.catalogue import Catalogue
+from inference.command import EngineCommand
+from inference.load import parse_load
+from store.artifacts import ArtifactStore
+from store.database import Database
+from store.leases import LeaseStore
+from store.models import ModelRepository
+from store.news import publish_news
+from tests.processes import free_port, python
+
+MODEL = Catalogue.load(None).require("smollm2-135m-instruct")
+ADAPTER = f"ft:{MODEL.name}:acme:sea:1"
+
+
+class RunningAgent:
+    """An agent with its engine, as a task of the test."""
+
+    def __init__(self, redis: Redis, database: Database, artifacts: ArtifactStore, folder: Path) -> None:
+        port = free_port()
+        settings = Settings(engine=EngineSettings(port=port, lease_ttl_s=1.5, drain_timeout_s=5))
+        self.url = f"http://127.0.0.1:{port}"
+        self.client = httpx.AsyncClient(base_url=self.url, timeout=5)
+        self.models = ModelRepository(database)
+        self.redis = redis
+        self.leases = LeaseStore(redis)
+        self.stop = asyncio.Event()
+        arguments = python("-m", "tests.fake_engine", "--port", str(port), "--model", MODEL.name)
+        self._agent = Agent(
+            MODEL,
+            EngineCommand(tuple(arguments), os.environ),
+            settings,
+            leases=self.leases,
+            adapters=AdapterSet(MODEL.name, self.models, artifacts, folder, self.client),
+            redis=redis,
+            client=self.client,
+        )
+        self.task = asyncio.create_task(self._agent.run(self.stop))
+
+    async def lease(self, *, adapters: int = 0, draining: bool = False) -> EngineLease:
+        """The agent's lease, once it is so."""
+        async with asyncio.timeout(15):
+            while True:
+                for lease in await self.leases.alive():
+                    if len(lease.adapters) == adapters and lease.draining == draining:
+                        return lease
+                await asyncio.sleep(0.05)
+
+    async def no_lease(self) -> None:
+        async with asyncio.timeout(5):
+            while await self.leases.alive():
+                await asyncio.sleep(0.02)
+
+    async def register(self, artifacts: ArtifactStore, folder: Path, name: str = ADAPTER, digest: str | None = None):
+        folder.mkdir(parents=True)
+        (folder / "adapter_config.json").write_text("{}")
+        (folder / "adapter_model.safetensors").write_bytes(name.encode())
+        found = artifacts.upload_folder(folder, f"models/{folder.name}")
+        self.models.put(
+            ModelCard(
+                name=name,
+                kind="adapter",
+                task="generate",
+                parent=MODEL.name,
+                tenant="acme",
+                weights=f"models/{folder.name}",
+                digest=digest or found,
+                context_length=2048,
+                created_at=1,
+            )
+        )
+        await publish_news(self.redis, Invalidation(kind="model", id=name))
+
+    async def engine_pid(self) -> int:
+        process = await asyncio.create_subprocess_exec(
+            "pgrep", "-f", f"fake_engine --port {self.url.rpartition(':')[2]} ", stdout=asyncio.subprocess.PIPE
+        )
+        output, _ = await process.communicate()
+        return int(output.split()[0])
+
+
+@pytest.fixture
+async def agent(
+    redis: Redis, database: Database, artifacts: ArtifactStore, tmp_path: Path
+) -> AsyncIterator[RunningAgent]:
+    running = RunningAgent(redis, database, artifacts, tmp_path / "adapters")
+    yield running
+    running.stop.set()
+    await running.task
+    await running.client.aclose()
+
+
+async def test_a_healthy_engine_has_a_lease_that_is_renewed(agent: RunningAgent):
+    lease = await agent.lease()
+    await asyncio.sleep(2)  # longer than the lease's life
+
+    assert (lease.model, lease.url, lease.capacity) == (MODEL.name, agent.url, MODEL.engine.max_num_seqs)
+    assert await agent.leases.alive() != []
+
+
+async def test_an_adapter_is_loaded_at_news_and_unloaded_when_it_is_deleted(
+    agent: RunningAgent, artifacts: ArtifactStore, tmp_path: Path
+):
+    await agent.lease()
+    await agent.register(artifacts, tmp_path / "one")
+    loaded = await agent.lease(adapters=1)
+    served = (await agent.client.get("/v1/models")).json()
+
+    agent.models.delete(ADAPTER, tenant="acme")
+    await publish_news(agent.redis, Invalidation(kind="model", id=ADAPTER))
+    await agent.lease(adapters=0)
+
+    assert loaded.adapters == (ADAPTER,)
+    assert ADAPTER in [model["id"] for model in served["data"]]
+
+
+async def test_a_damaged_adapter_is_left_out_and_the_others_are_served(
+    agent: RunningAgent, artifacts: ArtifactStore, tmp_path: Path
+):
+    await agent.lease()
+    await agent.register(artifacts, tmp_path / "damaged", name=f"{ADAPTER}-damaged", digest="sha256:" + "0" * 64)
+    await agent.register(artifacts, tmp_path / "good")
+
+    assert (await agent.lease(adapters=1)).adapters == (ADAPTER,)
+
+
+async def test_a_killed_engine_loses_its_lease_at_once_and_comes_back_with_its_adapters(
+    agent: RunningAgent, artifacts: ArtifactStore, tmp_path: Path
+):
+    await agent.lease()
+    await agent.register(artifacts, tmp_path / "one")
+    await agent.lease(adapters=1)
+
+    os.kill(await agent.engine_pid(), signal.SIGKILL)
+    await agent.no_lease()
+
+    assert (await agent.lease(adapters=1)).adapters == (ADAPTER,)
+
+
+async def test_a_stopped_engine_drains_first(agent: RunningAgent):
+    await agent.lease()
+    await agent.client.post("/_fake/behaviour", json={"tokens": 20, "time_between_tokens_s": 0.1})
+    body = {"model": MODEL.name, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 20}
+    answer = asyncio.create_task(agent.client.post("/v1/chat/completions", json=body))
+    await asyncio.sleep(0.3)
+
+    agent.stop.set()
+    await agent.lease(draining=True)
+
+    assert (await answer).status_code == 200
+    await agent.no_lease()
+    await agent.task
+    with pytest.raises(httpx.ConnectError):
+        await agent.client.get("/health")
+
+
+def test_the_load_is_read_from_vllms_metrics():
+    text = """# HELP vllm:num_requests_running Number of requests in model execution batches.
+# TYPE vllm:num_requests_running gauge
+vllm:num_requests_running{engine="0",model_name="m"} 3.0
+vllm:num_requests_running{engine="1",model_name="m"} 2.0
+# TYPE vllm:num_requests_waiting gauge
+vllm:num_requests_waiting{engine="0",model_name="m"} 7.0
+# TYPE vllm:num_requests_waiting_by_reason gauge
+vllm:num_requests_waiting_by_reason{engine="0",reason="capacity"} 7.0
+# TYPE vllm:kv_cache_usage_perc gauge
+vllm:kv_cache_usage_perc{engine="0",model_name="m"} 0.25
+"""
+    load = parse_load(text)
+
+    assert (load.running, load.waiting, load.kv_cache_usage) == (5, 7, 0.25)
