@@ -1,6 +1,7 @@
 """Keeps the adapters that vLLM has loaded in step with the registry."""
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -58,6 +59,8 @@ class AdapterSet:
             await self._post("/v1/load_lora_adapter", {"lora_name": card.name, "lora_path": str(folder)})
         except (OSError, DigestMismatch, httpx.HTTPError) as error:
             self._log.error("adapter not loaded", adapter=card.name, reason=f"{type(error).__name__}: {error}")
+            with suppress(httpx.HTTPError):  # vLLM may have loaded it and only its answer was lost
+                await self._post("/v1/unload_lora_adapter", {"lora_name": card.name})
             return
         self._loaded[card.name] = card.digest
         self._log.info("adapter loaded", adapter=card.name)

@@ -172,7 +172,7 @@ class Response:
 
     async def _send(self, data: bytes) -> None:
         await self._connection.pause(0)
-        piece_bytes = self._behaviour.wire_piece_bytes or len(data)
+        piece_bytes = self._behaviour.wire_piece_bytes or max(1, len(data))
         try:
             for at in range(0, len(data), piece_bytes):
                 self._writer.write(data[at : at + piece_bytes])
