@@ -7,7 +7,7 @@ from contracts.jobs import LoraHyperparameters
 
 LEARNING_RATE = 1e-3
 RANK = 16
-EXAMPLES_SEEN = 300
+EXAMPLES_SEEN = 180
 """Few examples are seen often and many seldom, so that a job's length grows with its data, but slowly at first."""
 MOST_EPOCHS = 10
 LARGE_BATCH = 16
