@@ -1,0 +1,55 @@
+"""`flywheel chat`: a conversation with a model, streamed."""
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.client import openai_client
+from cli.errors import CliError
+from cli.instructions import TEXT_MODEL
+
+if TYPE_CHECKING:
+    from openai import OpenAI
+    from openai.types.chat import ChatCompletionMessageParam
+
+
+def chat(
+    message: Annotated[str | None, typer.Argument(help="What to say; without it, a conversation.")] = None,
+    model: Annotated[str, typer.Option(help="The model to talk to.")] = TEXT_MODEL,
+) -> None:
+    """Talk to a model. What is piped in is the message, or follows it."""
+    piped = "" if sys.stdin.isatty() else sys.stdin.read().strip()
+    said = "\n\n".join(part for part in (message, piped) if part)
+    with openai_client() as client:
+        if said:
+            _answer(client, model, [{"role": "user", "content": said}])
+        elif sys.stdin.isatty():
+            _converse(client, model)
+        else:
+            raise CliError("There is no message.", advice='Write it: flywheel chat "Hello", or pipe it in.')
+
+
+def _converse(client: "OpenAI", model: str) -> None:
+    typer.secho(f"{model} — end with Ctrl-D", dim=True)
+    messages: list[ChatCompletionMessageParam] = []
+    while True:
+        try:
+            said = input("> ").strip()
+        except EOFError:
+            print()
+            return
+        if said:
+            messages.append({"role": "user", "content": said})
+            messages.append({"role": "assistant", "content": _answer(client, model, messages)})
+
+
+def _answer(client: "OpenAI", model: str, messages: "list[ChatCompletionMessageParam]") -> str:
+    """Prints the answer while it comes, and returns it."""
+    parts: list[str] = []
+    for chunk in client.chat.completions.create(model=model, messages=messages, stream=True):
+        for choice in chunk.choices:
+            parts.append(choice.delta.content or "")
+            print(parts[-1], end="", flush=True)
+    print()
+    return "".join(parts)

@@ -1,0 +1,141 @@
+"""`flywheel keys`: makes, lists and revokes API keys, in the database that the gateways read."""
+
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+from redis import Redis
+from redis.exceptions import RedisError
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy.exc import OperationalError
+
+from cli.errors import CliError
+from cli.home import Home
+from cli.local_stack import stack_settings
+from contracts.invalidation import Invalidation
+from contracts.keys import ALL_SCOPES, ApiKey, Scope
+from contracts.settings import Settings
+from store import redis_names
+from store.database import Database
+from store.keys import KeyRepository
+
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+app = typer.Typer(help="Make, list and revoke API keys.", no_args_is_help=True)
+
+
+@app.command()
+def create(
+    name: Annotated[str, typer.Option(help="What the key is for.")] = "key",
+    tenant: Annotated[str, typer.Option(help="Whose key it is; tenants see nothing of each other.")] = "local",
+    scope: Annotated[
+        list[str] | None, typer.Option(help="inference, jobs or admin; repeat for several; all by default.")
+    ] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(help="A model it may use; repeat for several; all by default.")
+    ] = None,
+    rpm: Annotated[int | None, typer.Option(min=1, help="Requests a minute.")] = None,
+    tpm: Annotated[int | None, typer.Option(min=1, help="Tokens a minute.")] = None,
+    expires_in: Annotated[str | None, typer.Option(help="For example 30m, 12h or 90d.")] = None,
+) -> None:
+    """Make a key. Its secret is shown once, now."""
+    expires_at = None if expires_in is None else int(time.time()) + _seconds(expires_in)
+    with _keys(_settings()) as keys:
+        made = keys.create(
+            tenant=tenant,
+            name=name,
+            scopes=_scopes(scope),
+            models=model or None,
+            requests_per_minute=rpm,
+            tokens_per_minute=tpm,
+            expires_at=expires_at,
+        )
+    typer.echo(made.secret)
+    typer.echo(f"{made.key.id}: keep the secret, it is not shown again.", err=True)
+
+
+@app.command("list")
+def list_keys() -> None:
+    """List all keys, without their secrets."""
+    with _keys(_settings()) as keys:
+        known = keys.all()
+    table = Table(
+        "id", "name", "tenant", "key", "scopes", "models", "state", box=None, header_style="bold", pad_edge=False
+    )
+    for key in known:
+        models = "all" if key.models is None else " ".join(sorted(key.models))
+        table.add_row(key.id, key.name, key.tenant, key.hint, " ".join(sorted(key.scopes)), models, _state(key))
+    console = Console()
+    console.print(table, width=None if console.is_terminal else 240)
+
+
+@app.command()
+def revoke(key_id: Annotated[str, typer.Argument(help="The key's id, from `flywheel keys list`.")]) -> None:
+    """Revoke a key for good. Gateways refuse it within a second."""
+    settings = _settings()
+    with _keys(settings) as keys:
+        revoked = keys.revoke(key_id)
+    if revoked is None:
+        raise CliError(f"There is no key `{key_id}`.", advice="`flywheel keys list` shows the ids.")
+    heard = _publish(settings, Invalidation(kind="key", id=key_id))
+    typer.echo(f"{key_id} is revoked.")
+    if not heard:
+        typer.echo(f"  Redis is not reached; gateways notice within {settings.auth.key_cache_s:.0f} s.", err=True)
+
+
+def _settings() -> Settings:
+    return stack_settings(Home.find())
+
+
+@contextmanager
+def _keys(settings: Settings) -> Iterator[KeyRepository]:
+    """The keys of the stack. Raises CliError where its database or its pepper cannot be used."""
+    database = Database(settings.database_url)
+    try:
+        yield KeyRepository(database, settings.auth.pepper.get_secret_value())
+    except OperationalError as error:
+        reason = str(error.orig).splitlines()[0]
+        raise CliError(
+            f"The database cannot be used: {reason}.",
+            advice="`make up` makes the local one; FLYWHEEL_DATABASE_URL names another.",
+        ) from None
+    except ValueError as error:
+        raise CliError(str(error)) from None
+    finally:
+        database.dispose()
+
+
+def _publish(settings: Settings, news: Invalidation) -> bool:
+    try:
+        with Redis.from_url(settings.redis_url, socket_connect_timeout=2, socket_timeout=2) as redis:
+            redis.publish(redis_names.INVALIDATIONS, news.model_dump_json())
+    except RedisError:
+        return False
+    return True
+
+
+def _scopes(wanted: list[str] | None) -> list[Scope]:
+    if unknown := [scope for scope in wanted or () if scope not in ALL_SCOPES]:
+        raise CliError(f"There is no scope `{unknown[0]}`.", advice=f"Choose from {', '.join(ALL_SCOPES)}.")
+    return [scope for scope in ALL_SCOPES if not wanted or scope in wanted]
+
+
+def _seconds(text: str) -> int:
+    match = re.fullmatch(r"([1-9][0-9]*)([smhd])", text)
+    if match is None:
+        raise CliError(f"`{text}` is not a length of time.", advice="Write for example 30m, 12h or 90d.")
+    return int(match[1]) * SECONDS[match[2]]
+
+
+def _state(key: ApiKey) -> str:
+    if key.revoked_at is not None:
+        return "revoked"
+    if key.expires_at is None:
+        return "active"
+    until = datetime.fromtimestamp(key.expires_at, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return f"until {until}" if key.expires_at > time.time() else "expired"
