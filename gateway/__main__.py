@@ -1,9 +1,12 @@
 """`python -m gateway`: one gateway process."""
 
+import sys
+
 import uvicorn
 
 from contracts.settings import Settings
 from gateway.app import create_app
+from store.keys import PepperTooShort
 from telemetry.logs import configure_logs
 
 SHUTDOWN_GRACE_S = 30
@@ -12,8 +15,12 @@ SHUTDOWN_GRACE_S = 30
 def main() -> None:
     settings = Settings()
     configure_logs("flywheel-gateway", settings.telemetry.log_level)
+    try:
+        app = create_app(settings)
+    except PepperTooShort as error:
+        sys.exit(str(error))
     uvicorn.run(
-        create_app(settings),
+        app,
         host=settings.gateway.host,
         port=settings.gateway.port,
         loop="uvloop",

@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -58,15 +59,18 @@ class ArtifactStore:
         """
         if folder.is_dir() and folder_digest(folder) == digest:
             return
-        partial = folder.with_name(f".{folder.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.parent.mkdir(parents=True, exist_ok=True)
-        self._filesystem.get(self._absolute(path), str(partial), recursive=True)
-        if (found := folder_digest(partial)) != digest:
-            shutil.rmtree(partial)
-            raise DigestMismatch(f"{path}: expected {digest}, found {found}")
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
+            partial = Path(scratch) / folder.name
+            self._filesystem.get(self._absolute(path), str(partial), recursive=True)
+            if (found := folder_digest(partial)) != digest:
+                raise DigestMismatch(f"{path}: expected {digest}, found {found}")
+            shutil.rmtree(folder, ignore_errors=True)
+            try:
+                partial.rename(folder)
+            except OSError:  # another process brought it in this moment
+                if folder_digest(folder) != digest:
+                    raise
 
     def _absolute(self, path: str) -> str:
         if ".." in path.split("/"):

@@ -14,7 +14,12 @@ from contracts.keys import ApiKey, Scope
 from store.database import Database
 from store.tables import ApiKeyRow
 
+MIN_PEPPER_LETTERS = 32
 SECRET_PREFIX = "sk-fw-"  # noqa: S105 (the public part of every key)
+
+
+class PepperTooShort(ValueError):
+    """The secret that keys the hashes could be guessed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +37,8 @@ def hash_secret(secret: str, pepper: str) -> str:
 
 class KeyRepository:
     def __init__(self, database: Database, pepper: str) -> None:
-        if len(pepper) < 32:
-            raise ValueError("FLYWHEEL_AUTH__PEPPER must have at least 32 letters.")
+        if len(pepper) < MIN_PEPPER_LETTERS:
+            raise PepperTooShort(f"FLYWHEEL_AUTH__PEPPER must have at least {MIN_PEPPER_LETTERS} letters.")
         self._database = database
         self._pepper = pepper
 

@@ -1,6 +1,7 @@
 """The model registry: a card per base model and adapter."""
 
 from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from contracts.models import ModelCard
@@ -14,6 +15,12 @@ class ModelRepository:
 
     def put(self, card: ModelCard) -> None:
         """Registers a model, or replaces the card of the same name; the time it was first made stays."""
+        try:
+            self._put(card)
+        except IntegrityError:  # another process registered the same name in this moment
+            self._put(card)
+
+    def _put(self, card: ModelCard) -> None:
         with self._database.session() as session:
             put_model(session, card)
 
