@@ -1,0 +1,84 @@
+"""The whole stack, started once the way a user starts it: real Valkey, vLLM, gateway and Celery worker."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from openai import OpenAI
+
+from tests.end_to_end.trace_collector import TraceCollector
+
+REPOSITORY = Path(__file__).parents[2]
+TEXT_MODEL = "smollm2-135m-instruct"
+EMBEDDING_MODEL = "all-minilm-l6-v2"
+START_TIMEOUT_S = 600
+
+
+@dataclass(frozen=True)
+class Stack:
+    home: Path
+    base_url: str
+    api_key: str
+    environment: dict[str, str]
+    traces: TraceCollector
+
+    def client(self, api_key: str | None = None, **options: object) -> OpenAI:
+        defaults = {"max_retries": 0, "timeout": 300}
+        return OpenAI(base_url=self.base_url, api_key=api_key or self.api_key, **{**defaults, **options})
+
+    def flywheel(self, *arguments: str, stdin: str | None = None, check: bool = True) -> str:
+        """What `flywheel …` prints."""
+        run = subprocess.run(
+            [sys.executable, "-m", "cli.main", *arguments],
+            cwd=REPOSITORY,
+            env=self.environment,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=START_TIMEOUT_S,
+            check=False,
+        )
+        assert not check or run.returncode == 0, run.stdout + run.stderr
+        return run.stdout + run.stderr
+
+    def new_key(self, *options: str) -> str:
+        output = self.flywheel("keys", "create", "--name", "test", *options)
+        return next(word for word in output.split() if word.startswith("sk-fw-"))
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    home = tmp_path_factory.mktemp("home")
+    traces = TraceCollector()
+    environment = {
+        **os.environ,
+        "FLYWHEEL_HOME": str(home),
+        "FLYWHEEL_TELEMETRY__OTLP_ENDPOINT": traces.endpoint,
+        "COLUMNS": "200",
+    }
+    stack = Stack(home, "", "", environment, traces)
+    try:
+        print(stack.flywheel("up", "--port", "0"))
+        local = json.loads((home / "local.json").read_text())
+        yield Stack(home, local["base_url"], local["api_key"], environment, traces)
+    finally:
+        print(stack.flywheel("down", check=False))
+        traces.close()
+
+
+@pytest.fixture(scope="session")
+def client(stack: Stack) -> OpenAI:
+    return stack.client()
+
+
+def wait_for(condition: Callable[[], object], *, timeout_s: float, what: str) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"{what}: not after {timeout_s} s"
+        time.sleep(0.1)

@@ -1,0 +1,47 @@
+"""The commands, against the real stack."""
+
+import json
+
+import pytest
+
+from tests.end_to_end.conftest import EMBEDDING_MODEL, TEXT_MODEL, Stack
+
+pytestmark = pytest.mark.real_stack
+
+
+def test_status_and_models_tell_what_runs(stack: Stack):
+    status = stack.flywheel("status")
+    models = stack.flywheel("models")
+
+    for service in ("valkey", "gateway", "worker", "engine"):
+        assert service in status
+    assert TEXT_MODEL in models
+    assert EMBEDDING_MODEL in models
+
+
+def test_chat_answers(stack: Stack):
+    assert "Paris" in stack.flywheel("chat", "What is the capital of France?")
+
+
+def test_config_tells_values_and_sources_and_no_secret(stack: Stack):
+    output = stack.flywheel("config")
+
+    assert "FLYWHEEL_LIMITS__REQUESTS_PER_MINUTE" in output
+    assert "environment" in output
+    assert stack.api_key not in output
+
+
+def test_starting_again_says_that_it_runs_and_the_key_works(stack: Stack):
+    output = stack.flywheel("up", "--port", "0")
+    local = json.loads((stack.home / "local.json").read_text())
+
+    assert local["base_url"] == stack.base_url
+    assert stack.base_url in output
+    stack.client(local["api_key"]).models.list()
+
+
+def test_local_json_is_for_its_owner_only(stack: Stack):
+    local = stack.home / "local.json"
+
+    assert local.stat().st_mode & 0o077 == 0
+    assert json.loads(local.read_text())["pids"]
