@@ -8,13 +8,15 @@ import sys
 from contracts.settings import Settings
 from telemetry.logs import configure_logs
 from workers.celery_app import SERVICE, create_worker
+from workers.families import all_families
+from workers.registry import JobFamilies
 
 
-def main() -> int:
-    settings = Settings()
+def run_worker(settings: Settings, families: JobFamilies) -> int:
+    """Runs until SIGTERM or SIGINT. The exit code."""
     configure_logs(SERVICE, settings.telemetry.log_level)
     logging.captureWarnings(True)
-    celery = create_worker(settings)
+    celery = create_worker(settings, families)
     worker = celery.Worker(
         hostname=f"worker-{os.getpid()}@{socket.gethostname()}",
         queues=settings.worker.queues,
@@ -29,4 +31,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_worker(Settings(), all_families()))

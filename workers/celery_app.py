@@ -25,7 +25,6 @@ from store.models import ModelRepository
 from store.news import publish_news
 from telemetry.logs import configure_logs
 from telemetry.traces import configure_traces
-from workers.families import all_families
 from workers.registry import JobFamilies
 from workers.run import JobResources
 from workers.runner import JobRunner
@@ -39,8 +38,8 @@ TRACE_FLUSH_S = 5.0
 log = structlog.get_logger(__name__)
 
 
-def create_worker(settings: Settings, families: JobFamilies | None = None) -> Celery:
-    """The Celery app with its one task. `families` defaults to every family that there is."""
+def create_worker(settings: Settings, families: JobFamilies) -> Celery:
+    """The Celery app with its one task."""
     celery = create_celery(settings.redis_url)
     celery.conf.update(
         worker_concurrency=1,
@@ -49,12 +48,11 @@ def create_worker(settings: Settings, families: JobFamilies | None = None) -> Ce
         worker_send_task_events=False,
         worker_enable_remote_control=False,
     )
-    known = families or all_families()
     stop = StopRequest()
 
     @celery.task(name=RUN_JOB)
     def run_job(job_id: str) -> None:
-        _run_in_child(settings, known, stop, job_id)
+        _run_in_child(settings, families, stop, job_id)
 
     celery.steps["consumer"].add(_sweeping(settings, celery))
     signals.setup_logging.connect(_keep_our_logs, weak=False)
