@@ -1,5 +1,6 @@
 """`python -m inference.agent MODEL`: starts vLLM for a model, and keeps it and its lease alive until told to stop."""
 
+import argparse
 import asyncio
 import signal
 import sys
@@ -14,16 +15,16 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
-from contracts.engine import EngineLease, EngineLoad
-from contracts.identifiers import new_id
 from contracts.invalidation import Invalidation
 from contracts.models import ModelCard
 from contracts.settings import Settings
 from inference.adapters import AdapterSet
 from inference.catalogue import Catalogue, CatalogueError, CatalogueModel
 from inference.command import EngineCommand, build_command, find_device
+from inference.lease import RENEWALS_PER_TTL, LeaseHolder
 from inference.load import read_load
-from inference.process import EngineProcess, EngineStartFailed
+from inference.process import EngineFailed, EngineProcess
+from inference.pulse import Pulse
 from inference.weights import Weights, WeightsError, ensure_weights
 from store.artifacts import ArtifactStore
 from store.database import Database
@@ -32,12 +33,20 @@ from store.models import ModelRepository
 from store.news import follow_news, publish_news
 from telemetry.logs import configure_logs
 
+SERVICE = "flywheel-engine"
 REQUEST_TIMEOUT_S = 4.0
-RENEWALS_PER_TTL = 3
-UNHEALTHY_AFTER_S = 30.0
 FIRST_BACKOFF_S = 1.0
 LONGEST_BACKOFF_S = 60.0
 DRAIN_POLL_S = 0.25
+CANNOT_START, INTERRUPTED = 1, 130
+
+
+class RegistryUnusable(Exception):
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"The model could not be registered ({reason}). Check FLYWHEEL_DATABASE_URL, and that the database is "
+            "migrated (python -m store.migrate)."
+        )
 
 
 class Agent:
@@ -57,25 +66,22 @@ class Agent:
         self._model = model
         self._command = command
         self._settings = settings.engine
-        self._leases = leases
         self._adapters = adapters
         self._redis = redis
         self._client = client
-        self._engine = new_id("engine")
-        self._load = EngineLoad()
-        self._load_read_at = time.monotonic()
-        self._draining = False
+        self._pulse = Pulse(client, interval_s=settings.engine.lease_ttl_s / RENEWALS_PER_TTL)
+        self._lease = LeaseHolder(model, settings.engine, leases, self._pulse, adapters)
         self._adapters_changed = asyncio.Event()
-        self._log = structlog.get_logger(__name__)
+        self._log = structlog.get_logger(__name__).bind(engine=self._lease.engine)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Starts vLLM again, with growing pauses, each time it ends; returns once `stop` is set and all is drained."""
+        """Starts vLLM again, with growing pauses, each time it fails; returns once `stop` is set and all is drained."""
         backoff_s = FIRST_BACKOFF_S
         while not stop.is_set():
             started_at = time.monotonic()
             try:
                 await self._live_once(stop)
-            except EngineStartFailed as error:
+            except EngineFailed as error:
                 self._log.error("engine failed", reason=str(error))
             if time.monotonic() - started_at > LONGEST_BACKOFF_S:
                 backoff_s = FIRST_BACKOFF_S
@@ -86,66 +92,32 @@ class Agent:
                 backoff_s = min(2 * backoff_s, LONGEST_BACKOFF_S)
 
     async def _live_once(self, stop: asyncio.Event) -> None:
-        """One life of vLLM, from its start to its end."""
+        """One life of vLLM, from its start to its end. Raises EngineFailed unless it was told to stop."""
         self._adapters.forget()
         process = await EngineProcess.start(self._command)
         try:
-            healthy = process.wait_until_healthy(self._client, timeout_s=self._settings.start_timeout_s)
-            if not await _first_of(healthy, stop.wait()):
+            await _first_of(process.wait_until_healthy(self._client, timeout_s=self._start_timeout_s), stop.wait())
+            if not stop.is_set():
+                self._log.info("engine is healthy", model=self._model.name, pid=process.pid)
                 await self._serve(process, stop)
         finally:
-            await self._end_lease()
+            await self._lease.end()
             await process.stop()
 
     async def _serve(self, process: EngineProcess, stop: asyncio.Event) -> None:
-        await self._reconcile_adapters()
-        self._load_read_at = time.monotonic()
-        self._log.info("engine serves", engine=self._engine, model=self._model.name, pid=process.pid)
-        await _first_of(
-            process.wait(), self._hold_lease(), self._follow_registry(), self._listen_for_news(), stop.wait()
-        )
-        if stop.is_set():
-            await self._drain()
-        else:
-            self._log.error("engine ended by itself", engine=self._engine)
+        await _first_of(self._reconcile_adapters(), process.watch(), stop.wait())
+        alive = (process.watch, self._pulse.follow, self._lease.hold)
+        registry = (self._follow_registry, self._listen_for_news)
+        await _first_of(*(work() for work in alive + registry), stop.wait())
+        await self._lease.drain()
+        self._log.info("draining", model=self._model.name)
+        await _first_of(*(work() for work in alive), self._wait_until_idle())
 
-    async def _hold_lease(self) -> None:
-        """Renews the lease for as long as vLLM answers; returns when it has been silent for too long."""
-        while time.monotonic() - self._load_read_at < UNHEALTHY_AFTER_S:
-            await self._renew_lease()
-            await asyncio.sleep(self._settings.lease_ttl_s / RENEWALS_PER_TTL)
-        self._log.error("engine does not answer", engine=self._engine)
-
-    async def _renew_lease(self, *, announce: bool = False) -> None:
-        with suppress(httpx.HTTPError):
-            self._load = await read_load(self._client)
-            self._load_read_at = time.monotonic()
-        lease = EngineLease(
-            engine=self._engine,
-            url=f"http://{self._settings.host}:{self._settings.port}",
-            model=self._model.name,
-            task=self._model.task,
-            adapters=self._adapters.names,
-            capacity=self._model.engine.max_num_seqs,
-            context_length=self._model.context_length,
-            draining=self._draining,
-            load=self._load,
-        )
-        try:
-            await self._leases.put(lease, ttl_s=self._settings.lease_ttl_s)
-            if announce:
-                await self._leases.announce(self._engine)
-        except RedisError as error:
-            self._log.warning("lease not renewed", reason=type(error).__name__)
-
-    async def _end_lease(self) -> None:
-        try:
-            await self._leases.remove(self._engine)
-        except RedisError as error:
-            self._log.warning("lease left to expire", reason=type(error).__name__)
+    @property
+    def _start_timeout_s(self) -> float:
+        return self._settings.start_timeout_s
 
     async def _follow_registry(self) -> None:
-        await self._renew_lease(announce=True)
         while True:
             self._adapters_changed.clear()
             with suppress(TimeoutError):
@@ -161,33 +133,36 @@ class Agent:
             self._log.warning("registry not read", reason=type(error).__name__)
             return
         if changed:
-            await self._renew_lease(announce=True)
+            await self._lease.renew(announce=True)
 
     async def _listen_for_news(self) -> None:
         async for news in follow_news(self._redis):
             if news is None or news.kind == "model":
                 self._adapters_changed.set()
 
-    async def _drain(self) -> None:
-        """Takes nothing new and lets what runs come to its end, for `drain_timeout_s` at most."""
-        self._log.info("draining", engine=self._engine)
-        self._draining = True
-        await self._renew_lease(announce=True)
-        with suppress(TimeoutError, httpx.HTTPError):
+    async def _wait_until_idle(self) -> None:
+        """Returns when nothing runs or waits any more, after `drain_timeout_s` at the latest."""
+        with suppress(TimeoutError):
             async with asyncio.timeout(self._settings.drain_timeout_s):
-                await asyncio.sleep(DRAIN_POLL_S)
-                while (load := await read_load(self._client)).running + load.waiting > 0:  # noqa: ASYNC110 (vLLM tells no news)
+                await asyncio.sleep(DRAIN_POLL_S)  # what gateways sent before they heard arrives
+                while await self._is_busy():  # noqa: ASYNC110 (vLLM tells no news)
                     await asyncio.sleep(DRAIN_POLL_S)
 
+    async def _is_busy(self) -> bool:
+        try:
+            load = await read_load(self._client)
+        except httpx.HTTPError:
+            return True
+        return load.running + load.waiting > 0
 
-async def _first_of(*work: Coroutine[Any, Any, Any]) -> int:
-    """Runs all until one ends, cancels the others, and returns the position of the one. Raises what it raised."""
+
+async def _first_of(*work: Coroutine[Any, Any, Any]) -> None:
+    """Runs all until one ends, and cancels the others. Raises what the one raised."""
     tasks = [asyncio.ensure_future(one) for one in work]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        first = next(task for task in tasks if task in done)
-        first.result()
-        return tasks.index(first)
+        for task in done:
+            task.result()
     finally:
         for task in tasks:
             task.cancel()
@@ -208,16 +183,17 @@ def _card(model: CatalogueModel, weights: Weights) -> ModelCard:
     )
 
 
-async def run_agent(name: str, settings: Settings) -> None:
-    """Wires an agent and runs it until SIGTERM or SIGINT. Raises CatalogueError, WeightsError."""
+async def run_agent(model: CatalogueModel, weights: Weights, settings: Settings) -> None:
+    """Wires an agent and runs it until SIGTERM or SIGINT. Raises RegistryUnusable."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    model = Catalogue.load(settings.engine.catalogue).require(name)
-    weights = await asyncio.to_thread(ensure_weights, model, settings.engine.weights_dir)
     models = ModelRepository(Database(settings.database_url))
-    await asyncio.to_thread(models.put, _card(model, weights))
+    try:
+        await asyncio.to_thread(models.put, _card(model, weights))
+    except SQLAlchemyError as error:
+        raise RegistryUnusable(type(error).__name__) from error
     async with (
         Redis.from_url(settings.redis_url, socket_connect_timeout=2, health_check_interval=10) as redis,
         httpx.AsyncClient(
@@ -238,16 +214,23 @@ async def run_agent(name: str, settings: Settings) -> None:
         await agent.run(stop)
 
 
-def main() -> None:
+def main() -> int:
+    """The exit code. Until the weights are there a signal ends it at once; from then on it drains."""
+    parser = argparse.ArgumentParser(prog="python -m inference.agent", description=__doc__)
+    parser.add_argument("model", help="a name of the catalogue")
+    name = parser.parse_args().model
     settings = Settings()
-    configure_logs("flywheel-engine", settings.telemetry.log_level)
-    log = structlog.get_logger(__name__)
+    configure_logs(SERVICE, settings.telemetry.log_level)
     try:
-        asyncio.run(run_agent(sys.argv[1], settings))
-    except (CatalogueError, WeightsError) as error:
-        log.error("engine cannot start", reason=str(error))
-        sys.exit(1)
+        model = Catalogue.load(settings.engine.catalogue).require(name)
+        asyncio.run(run_agent(model, ensure_weights(model, settings.engine.weights_dir), settings))
+    except (CatalogueError, WeightsError, RegistryUnusable) as error:
+        structlog.get_logger(__name__).error("engine cannot start", reason=str(error))
+        return CANNOT_START
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -15,7 +15,7 @@ Device = Literal["cpu", "cuda"]
 
 def find_device() -> Device:
     """The device that this machine's build of vLLM runs on."""
-    return "cuda" if Path("/dev/nvidia0").exists() else "cpu"
+    return "cuda" if any(Path("/dev").glob("nvidia[0-9]*")) else "cpu"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,8 @@ def build_command(model: CatalogueModel, weights: Path, settings: Settings, devi
 
 def _environment(settings: Settings, device: Device) -> dict[str, str]:
     environment = {
-        **os.environ,
+        # vLLM needs none of our settings, and they hold secrets.
+        **{name: value for name, value in os.environ.items() if not name.startswith("FLYWHEEL_")},
         "HF_HUB_OFFLINE": "1",  # the weights are here already
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True",

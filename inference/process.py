@@ -1,34 +1,29 @@
 """One vLLM process, with everything that it starts."""
 
 import asyncio
-import ctypes
 import os
 import signal
+import sys
 from contextlib import suppress
 
 import httpx
 
 from inference.command import EngineCommand
 
-PR_SET_PDEATHSIG = 1
-STOP_TIMEOUT_S = 20.0
+STOP_TIMEOUT_S = 5.0
 HEALTH_POLL_S = 0.5
 
 
-class EngineStartFailed(Exception):
-    """vLLM ended, or did not become healthy in time; its own log says why."""
-
-
-def _die_with_parent() -> None:
-    """Has the kernel ask vLLM to stop when the agent is killed (prctl(2)); vLLM then stops its own processes."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+class EngineFailed(Exception):
+    """vLLM ended, did not become healthy in time, or no longer answers; its own log says why."""
 
 
 class EngineProcess:
-    """vLLM in a process group of its own, so that all of it can be ended together."""
+    """vLLM in a process group of its own, so that all of it ends together, with the agent at the latest."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, guard: asyncio.subprocess.Process) -> None:
         self._process = process
+        self._guard = guard
 
     @classmethod
     async def start(cls, command: EngineCommand) -> "EngineProcess":
@@ -37,31 +32,36 @@ class EngineProcess:
             env=dict(command.environment),
             stdin=asyncio.subprocess.DEVNULL,
             start_new_session=True,
-            preexec_fn=_die_with_parent,
         )
-        return cls(process)
+        guard = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "inference.guard", str(process.pid)),
+            stdin=asyncio.subprocess.PIPE,
+            start_new_session=True,  # who kills the agent's group must not reach it
+        )
+        return cls(process, guard)
 
     @property
     def pid(self) -> int:
         return self._process.pid
 
-    async def wait(self) -> int:
-        """Waits for the end and returns the exit code."""
-        return await self._process.wait()
+    async def watch(self) -> None:
+        """Waits for vLLM's end. Raises EngineFailed then."""
+        raise EngineFailed(f"vLLM ended with exit code {await self._process.wait()}.")
 
     async def wait_until_healthy(self, client: httpx.AsyncClient, *, timeout_s: float) -> None:
-        """Raises EngineStartFailed."""
+        """Raises EngineFailed."""
         try:
             async with asyncio.timeout(timeout_s):
                 while not await _is_healthy(client):
                     if self._process.returncode is not None:
-                        raise EngineStartFailed(f"vLLM ended with exit code {self._process.returncode}.")
+                        raise EngineFailed(f"vLLM ended with exit code {self._process.returncode}.")
                     await asyncio.sleep(HEALTH_POLL_S)
         except TimeoutError:
-            raise EngineStartFailed(f"vLLM was not healthy after {timeout_s:.0f} s.") from None
+            raise EngineFailed(f"vLLM was not healthy after {timeout_s:.0f} s.") from None
 
     async def stop(self) -> None:
-        """Asks vLLM to stop, and ends what is left of its group after a while. Does nothing a second time."""
+        """Asks vLLM to stop, and soon ends what is left of its group: asked to stop, vLLM breaks off every request
+        but waits without end for the clients to hang up."""
         if self._process.returncode is None:
             self._process.terminate()
             with suppress(TimeoutError):
@@ -69,7 +69,9 @@ class EngineProcess:
                     await self._process.wait()
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        await self._process.wait()
+        with suppress(ProcessLookupError):
+            self._guard.kill()
+        await asyncio.gather(self._process.wait(), self._guard.wait())
 
 
 async def _is_healthy(client: httpx.AsyncClient) -> bool:

@@ -45,7 +45,7 @@ def ensure_weights(model: CatalogueModel, weights_dir: Path) -> Weights:
         case PackageSource() as source:
             return _converted(model.name, source, weights_dir.expanduser())
         case FolderSource(path=path):
-            return _local_folder(path.expanduser())
+            return _local_folder(path.expanduser().resolve())
         case HubSource() as source:
             return _from_hub(source)
 

@@ -24,7 +24,16 @@ Value = TypeVar("Value")
 class AgentProcess:
     """Serves `tiny-model`, whose weights are an empty folder. `settings` are FLYWHEEL_… variables."""
 
-    def __init__(self, folder: Path, *, redis_url: str, database_url: str, artifacts_url: str, **settings: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        redis_url: str,
+        database_url: str,
+        artifacts_url: str,
+        model: str = MODEL,
+        **settings: str,
+    ) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._redis_url = redis_url
@@ -40,7 +49,9 @@ class AgentProcess:
             **settings,
         }
         self.process = Process(
-            python("-m", "inference.agent", MODEL), log=folder / "agent.log", environment=environment
+            python("-m", "inference.agent", *([model] if model else [])),
+            log=folder / "agent.log",
+            environment=environment,
         )
 
     def lease(self) -> EngineLease | None:
@@ -53,7 +64,7 @@ class AgentProcess:
     def wait_for_lease(self, wanted: Callable[[EngineLease], bool] = lambda _: True) -> EngineLease:
         return self.wait_for(lambda: lease if (lease := self.lease()) is not None and wanted(lease) else None)
 
-    def wait_for(self, look: Callable[[], Value | None], *, timeout_s: float = 15.0) -> Value:
+    def wait_for(self, look: Callable[[], Value | None], *, timeout_s: float = 60.0) -> Value:
         """What `look` returns once it is something. Raises AssertionError with the end of the log."""
         deadline = monotonic() + timeout_s
         while monotonic() < deadline:

