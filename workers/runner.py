@@ -88,7 +88,8 @@ class JobRunner:
         except JobCancelled:
             return "cancelled"
         except LeaseLost:
-            return "lease_lost"
+            now = self._jobs.get(job.id)
+            return "cancelled" if now is not None and now.status == "cancelled" else "lease_lost"
         except JobInterrupted:
             # Only now that the heartbeat has ended: its next beat would take the lease back.
             return self._give_back(job, fence)
