@@ -66,6 +66,9 @@ class CatalogueModel(_Entry):
     licence: str | None = None
     context_length: Annotated[int, Field(ge=16)] = Field(description="Longest prompt plus completion, in tokens.")
     on_demand: bool = Field(False, description="Its engine is started at the first request.")
+    default_sampling: dict[str, float] = Field(
+        default_factory=dict, description="Sampling fields for requests that do not set them, for example temperature."
+    )
     engine: EngineOptions = EngineOptions()
 
 

@@ -1,5 +1,6 @@
 """vLLM's command line and environment for a model of the catalogue (docs.vllm.ai, "Engine Arguments")."""
 
+import json
 import os
 import sys
 from collections.abc import Mapping
@@ -49,8 +50,8 @@ def build_command(model: CatalogueModel, weights: Path, settings: Settings, devi
             *("--max-loras", str(options.max_loras)),
             *("--max-cpu-loras", str(options.max_cpu_loras)),
             *("--max-lora-rank", str(options.max_lora_rank)),
-            # Without this vLLM takes sampling defaults from the model's files, and clients cannot know them.
-            *("--generation-config", "vllm"),
+            *("--generation-config", "vllm"),  # sampling defaults come from the catalogue, not from the model's files
+            *("--override-generation-config", json.dumps(model.default_sampling)),
         ]
     if device == "cuda":
         arguments += ["--gpu-memory-utilization", str(options.gpu_memory_utilization)]

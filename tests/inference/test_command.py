@@ -1,5 +1,6 @@
 """vLLM's command line, from the catalogue and the settings."""
 
+import json
 from pathlib import Path
 
 from contracts.settings import EngineSettings, Settings, TelemetrySettings
@@ -21,6 +22,7 @@ def test_a_text_engine_caches_prefixes_and_takes_adapters():
     assert value_of(command.arguments, "--model") == "/weights"
     assert value_of(command.arguments, "--served-model-name") == TEXT.name
     assert value_of(command.arguments, "--port") == "9001"
+    assert json.loads(value_of(command.arguments, "--override-generation-config"))["temperature"] == 0.2
     assert {"--enable-prefix-caching", "--enable-lora"} <= set(command.arguments)
     assert command.environment["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] == "True"
     assert command.environment["VLLM_CPU_KVCACHE_SPACE"] == "4"
