@@ -21,7 +21,7 @@ def print_instructions(stack: LocalStack) -> None:
 
 
 def curl_line(base_url: str, api_key: str, model: str, prompt: str = "What is a flywheel?") -> str:
-    body = {"model": model, "stream": True, "messages": [{"role": "user", "content": prompt}]}
+    body = {"model": model, "stream": True, "max_tokens": 100, "messages": [{"role": "user", "content": prompt}]}
     return (
         f"curl -N {base_url}/chat/completions -H 'Authorization: Bearer {api_key}'"
         f" -H 'Content-Type: application/json' -d '{json.dumps(body)}'"
@@ -33,7 +33,7 @@ def python_snippet(base_url: str, api_key: str, model: str) -> str:
 from openai import OpenAI
 client = OpenAI(base_url="{base_url}", api_key="{api_key}")
 messages = [{{"role": "user", "content": "What is a flywheel?"}}]
-stream = client.chat.completions.create(model="{model}", messages=messages, stream=True)
+stream = client.chat.completions.create(model="{model}", messages=messages, max_tokens=100, stream=True)
 for chunk in stream:
     print(chunk.choices[0].delta.content or "", end="", flush=True)"""
 

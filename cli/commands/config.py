@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import typer
 from pydantic import BaseModel, SecretStr
 from rich.console import Console
-from rich.table import Table
 
 from cli.home import Home
 from cli.local_stack import LocalStack, settings_from
+from cli.tables import make_table, print_table
 
 MASK = "********"
 
@@ -30,14 +30,12 @@ def config() -> None:
     said = {name.upper(): value for name, value in os.environ.items() if name.upper().startswith("FLYWHEEL_") and value}
     settings = settings_from(local | said)
     sources = dict.fromkeys(local, "local stack") | dict.fromkeys(said, "environment")
-    table = Table("setting", "value", "source", "meaning", box=None, header_style="bold", pad_edge=False)
-    table.columns[0].no_wrap = True
+    table = make_table("setting", "value", "source", "meaning")
     rows = list(describe(settings, sources))
     for row in rows:
         table.add_row(row.variable, row.value, row.source, row.description)
-    console = Console()
-    if console.is_terminal:
-        console.print(table)
+    if Console().is_terminal:
+        print_table(table)
         return
     for row in rows:
         typer.echo(f"{row.variable}\t{row.value}\t{row.source}\t{row.description}")

@@ -1,28 +1,22 @@
-"""`flywheel keys`: makes, lists and revokes API keys, in the database that the gateways read."""
+"""`flywheel keys`: makes, lists and revokes API keys, in the database that the gateways read.
+
+SQLAlchemy is imported only where a command needs it, because its import takes longer than most commands.
+"""
 
 import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
-from redis import Redis
-from redis.exceptions import RedisError
-from rich.console import Console
-from rich.table import Table
-from sqlalchemy.exc import OperationalError
 
 from cli.errors import CliError
 from cli.home import Home
 from cli.local_stack import stack_settings
+from cli.tables import make_table, print_table
 from contracts.invalidation import Invalidation
 from contracts.keys import ALL_SCOPES, ApiKey, Scope
 from contracts.settings import Settings
-from store import redis_names
-from store.database import Database
-from store.keys import KeyRepository
 
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -45,7 +39,9 @@ def create(
 ) -> None:
     """Make a key. Its secret is shown once, now."""
     expires_at = None if expires_in is None else int(time.time()) + _seconds(expires_in)
-    with _keys(_settings()) as keys:
+    from cli.key_store import open_keys
+
+    with open_keys(_settings()) as keys:
         made = keys.create(
             tenant=tenant,
             name=name,
@@ -62,27 +58,28 @@ def create(
 @app.command("list")
 def list_keys() -> None:
     """List all keys, without their secrets."""
-    with _keys(_settings()) as keys:
+    from cli.key_store import open_keys
+
+    with open_keys(_settings()) as keys:
         known = keys.all()
-    table = Table(
-        "id", "name", "tenant", "key", "scopes", "models", "state", box=None, header_style="bold", pad_edge=False
-    )
+    table = make_table("id", "name", "tenant", "key", "scopes", "models", "state")
     for key in known:
         models = "all" if key.models is None else " ".join(sorted(key.models))
         table.add_row(key.id, key.name, key.tenant, key.hint, " ".join(sorted(key.scopes)), models, _state(key))
-    console = Console()
-    console.print(table, width=None if console.is_terminal else 240)
+    print_table(table)
 
 
 @app.command()
 def revoke(key_id: Annotated[str, typer.Argument(help="The key's id, from `flywheel keys list`.")]) -> None:
     """Revoke a key for good. Gateways refuse it within a second."""
+    from cli.key_store import open_keys, publish
+
     settings = _settings()
-    with _keys(settings) as keys:
+    with open_keys(settings) as keys:
         revoked = keys.revoke(key_id)
     if revoked is None:
         raise CliError(f"There is no key `{key_id}`.", advice="`flywheel keys list` shows the ids.")
-    heard = _publish(settings, Invalidation(kind="key", id=key_id))
+    heard = publish(settings, Invalidation(kind="key", id=key_id))
     typer.echo(f"{key_id} is revoked.")
     if not heard:
         typer.echo(f"  Redis is not reached; gateways notice within {settings.auth.key_cache_s:.0f} s.", err=True)
@@ -90,33 +87,6 @@ def revoke(key_id: Annotated[str, typer.Argument(help="The key's id, from `flywh
 
 def _settings() -> Settings:
     return stack_settings(Home.find())
-
-
-@contextmanager
-def _keys(settings: Settings) -> Iterator[KeyRepository]:
-    """The keys of the stack. Raises CliError where its database or its pepper cannot be used."""
-    database = Database(settings.database_url)
-    try:
-        yield KeyRepository(database, settings.auth.pepper.get_secret_value())
-    except OperationalError as error:
-        reason = str(error.orig).splitlines()[0]
-        raise CliError(
-            f"The database cannot be used: {reason}.",
-            advice="`make up` makes the local one; FLYWHEEL_DATABASE_URL names another.",
-        ) from None
-    except ValueError as error:
-        raise CliError(str(error)) from None
-    finally:
-        database.dispose()
-
-
-def _publish(settings: Settings, news: Invalidation) -> bool:
-    try:
-        with Redis.from_url(settings.redis_url, socket_connect_timeout=2, socket_timeout=2) as redis:
-            redis.publish(redis_names.INVALIDATIONS, news.model_dump_json())
-    except RedisError:
-        return False
-    return True
 
 
 def _scopes(wanted: list[str] | None) -> list[Scope]:

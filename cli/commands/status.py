@@ -3,8 +3,6 @@
 import time
 
 import typer
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from cli.errors import CliError
@@ -12,6 +10,7 @@ from cli.home import Home
 from cli.local_stack import LocalStack
 from cli.progress import COLOURS
 from cli.supervisor.state import SupervisorState, supervisor_lives
+from cli.tables import make_table, print_table
 
 
 def status() -> None:
@@ -20,13 +19,12 @@ def status() -> None:
     state = SupervisorState.read(home)
     if state is None or not supervisor_lives(home):
         raise CliError("No stack runs here.", advice="Run `make up`.")
-    table = Table("service", "state", "process", "since", "restarts", box=None, header_style="bold", pad_edge=False)
+    table = make_table("service", "state", "process", "since", "restarts")
     for name, step in state.steps.items():
         since = "" if step.pid is None else _age(time.time() - step.since)
         process, restarts = "" if step.pid is None else str(step.pid), str(step.restarts or "")
         table.add_row(name, Text(step.status, COLOURS.get(step.status, "")), process, since, restarts)
-    console = Console()
-    console.print(table)
+    print_table(table)
     failed = [step.failure for step in state.steps.values() if step.status == "failed" and step.failure]
     for failure in failed:
         print(f"\n{failure.step} failed: {failure.why}\n  what to do: {failure.advice}\n  log: {failure.log}")

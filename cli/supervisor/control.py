@@ -9,6 +9,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import psutil  # type: ignore[import-untyped]
+
 from cli.errors import CliError
 from cli.home import REPOSITORY, Home, environment_python
 from cli.local_stack import settings_from, stack_environment
@@ -71,13 +73,20 @@ def _stop(home: Home, state: SupervisorState, on_wait: Callable[[SupervisorState
     with suppress(ProcessLookupError):
         os.kill(state.pid, signal.SIGTERM)
     deadline = time.monotonic() + STOP_TIMEOUT_S
-    while supervisor_lives(home):
+    while supervisor_lives(home) or _runs(state.pid):
         if time.monotonic() > deadline:
             with suppress(ProcessLookupError):
                 os.kill(state.pid, signal.SIGKILL)
         if on_wait is not None and (now := SupervisorState.read(home)) is not None:
             on_wait(now)
         time.sleep(POLL_S)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def end_leftovers(home: Home) -> bool:

@@ -77,8 +77,7 @@ class ServiceCatalogue:
     def worker(self) -> Service:
         return Service(
             name="worker",
-            # On one machine a job and the engine share the cores: answers come first.
-            command=("nice", "-n", "15", str(environment_python("worker")), "-m", "workers"),
+            command=(str(environment_python("worker")), "-m", "workers"),
             environment=self.environment,
             folder=REPOSITORY,
             log=self.home.log("worker"),

@@ -1,0 +1,43 @@
+"""The keys of the stack, in the database that its gateways read, and news of their end."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from redis import Redis
+from redis.exceptions import RedisError
+from sqlalchemy.exc import OperationalError
+
+from cli.errors import CliError
+from contracts.invalidation import Invalidation
+from contracts.settings import Settings
+from store import redis_names
+from store.database import Database
+from store.keys import KeyRepository
+
+
+@contextmanager
+def open_keys(settings: Settings) -> Iterator[KeyRepository]:
+    """The keys of the stack. Raises CliError where its database or its pepper cannot be used."""
+    database = Database(settings.database_url)
+    try:
+        yield KeyRepository(database, settings.auth.pepper.get_secret_value())
+    except OperationalError as error:
+        reason = str(error.orig).splitlines()[0]
+        raise CliError(
+            f"The database cannot be used: {reason}.",
+            advice="`make up` makes the local one; FLYWHEEL_DATABASE_URL names another.",
+        ) from None
+    except ValueError as error:
+        raise CliError(str(error)) from None
+    finally:
+        database.dispose()
+
+
+def publish(settings: Settings, news: Invalidation) -> bool:
+    """Whether Redis was reached."""
+    try:
+        with Redis.from_url(settings.redis_url, socket_connect_timeout=2, socket_timeout=2) as redis:
+            redis.publish(redis_names.INVALIDATIONS, news.model_dump_json())
+    except RedisError:
+        return False
+    return True

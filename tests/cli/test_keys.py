@@ -1,0 +1,70 @@
+"""`flywheel keys` on a real database and a real Valkey."""
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from cli.home import PEPPER, Home
+from contracts.invalidation import Invalidation
+from store import redis_names
+from store.database import Database
+from store.keys import KeyRepository
+from tests.cli.conftest import Flywheel
+
+
+@pytest.fixture
+def keys(database: Database, tmp_path: Path) -> KeyRepository:
+    """The keys of the home that `flywheel` uses: both fixtures keep theirs in tmp_path/flywheel.db."""
+    return KeyRepository(database, Home(tmp_path).secrets()[PEPPER])
+
+
+def test_a_made_key_is_found_by_its_secret_with_all_that_was_asked_for(flywheel: Flywheel, keys: KeyRepository) -> None:
+    options = ("--name", "ci", "--tenant", "acme", "--scope", "inference", "--model", "m", "--rpm", "5", "--tpm", "700")
+    done = flywheel("keys", "create", *options, "--expires-in", "2h")
+    key = keys.find_by_secret(done.stdout.strip())
+    assert key is not None
+    assert (key.name, key.tenant, key.scopes, key.models) == ("ci", "acme", {"inference"}, {"m"})
+    assert (key.requests_per_minute, key.tokens_per_minute) == (5, 700)
+    assert key.expires_at is not None
+    assert 7100 < key.expires_at - time.time() <= 7200
+
+
+def test_the_list_shows_ids_whole_and_secrets_not(flywheel: Flywheel, keys: KeyRepository) -> None:
+    made = keys.create(tenant="acme", name="ci", scopes=["inference"])
+    done = flywheel("keys", "list")
+    assert made.key.id in done.stdout
+    assert made.secret not in done.stdout
+
+
+async def test_a_revoked_key_is_announced_to_gateways(
+    flywheel: Flywheel, keys: KeyRepository, redis: "Redis", redis_url: str
+) -> None:
+    made = keys.create(tenant="acme", name="ci", scopes=["inference"])
+    async with redis.pubsub(ignore_subscribe_messages=True) as news:
+        await news.subscribe(redis_names.INVALIDATIONS)
+        await news.get_message(timeout=1)
+        done = await asyncio.to_thread(flywheel, "keys", "revoke", made.key.id, FLYWHEEL_REDIS_URL=redis_url)
+        message: Any = await news.get_message(timeout=5)
+    assert done.returncode == 0
+    assert Invalidation.model_validate_json(message["data"]) == Invalidation(kind="key", id=made.key.id)
+    revoked = keys.find_by_secret(made.secret)
+    assert revoked is not None
+    assert revoked.revoked_at is not None
+
+
+def test_an_unknown_key_cannot_be_revoked(flywheel: Flywheel, keys: KeyRepository) -> None:
+    done = flywheel("keys", "revoke", "key_none")
+    assert (done.returncode, "There is no key `key_none`." in done.stderr) == (1, True)
+
+
+def test_without_redis_a_key_is_revoked_all_the_same_and_the_delay_is_told(
+    flywheel: Flywheel, keys: KeyRepository
+) -> None:
+    made = keys.create(tenant="acme", name="ci", scopes=["inference"])
+    done = flywheel("keys", "revoke", made.key.id, FLYWHEEL_REDIS_URL="redis://127.0.0.1:1/0")
+    assert (done.returncode, "30 s" in done.stderr) == (0, True)
+    assert keys.all()[0].revoked_at is not None
