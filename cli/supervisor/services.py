@@ -77,7 +77,8 @@ class ServiceCatalogue:
     def worker(self) -> Service:
         return Service(
             name="worker",
-            command=(str(environment_python("worker")), "-m", "workers"),
+            # On one machine a job and the engine share the cores: answers come first.
+            command=("nice", "-n", "15", str(environment_python("worker")), "-m", "workers"),
             environment=self.environment,
             folder=REPOSITORY,
             log=self.home.log("worker"),
