@@ -47,9 +47,10 @@ class Stack:
         assert not check or run.returncode == 0, run.stdout + run.stderr
         return run.stdout + run.stderr
 
-    def new_key(self, *options: str) -> str:
-        output = self.flywheel("keys", "create", "--name", "test", *options)
-        return next(word for word in output.split() if word.startswith("sk-fw-"))
+    def new_key(self, *options: str) -> tuple[str, str]:
+        """A fresh key's id and secret."""
+        words = self.flywheel("keys", "create", "--name", "test", *options).replace(":", " ").split()
+        return tuple(next(word for word in words if word.startswith(start)) for start in ("key_", "sk-fw-"))
 
 
 @pytest.fixture(scope="session")

@@ -118,7 +118,8 @@ def test_a_repeat_comes_from_the_cache_byte_for_byte(client: OpenAI):
 
 
 def test_a_limit_is_hit_in_openais_words(stack: Stack):
-    client = stack.client(stack.new_key("--rpm", "2"))
+    _, secret = stack.new_key("--rpm", "2")
+    client = stack.client(secret)
     for _ in range(2):
         client.chat.completions.create(model=TEXT_MODEL, messages=QUESTION, max_tokens=1)
     with pytest.raises(openai.RateLimitError) as raised:
@@ -130,11 +131,10 @@ def test_a_limit_is_hit_in_openais_words(stack: Stack):
 
 
 def test_a_revoked_key_is_refused_within_a_second(stack: Stack):
-    secret = stack.new_key()
+    key_id, secret = stack.new_key()
     client = stack.client(secret)
     client.models.list()
-    listing = json.loads(stack.flywheel("keys", "list", "--json"))
-    key_id = next(key["id"] for key in listing if secret.endswith(key["hint"][-4:]))
+    assert key_id in stack.flywheel("keys", "list")
 
     stack.flywheel("keys", "revoke", key_id)
     time.sleep(0.9)
