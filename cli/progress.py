@@ -39,7 +39,8 @@ class PlainProgress:
             if step.status == "waiting" or self._seen.get(name) == step.status:
                 continue
             self._seen[name] = step.status
-            print(f"  {name:<30} {step.status:<10} {_seconds(step)}".rstrip(), flush=True)
+            took = _seconds(step) if step.status == "ready" else ""
+            print(f"  {name:<30} {step.status:<10} {took}".rstrip(), flush=True)
 
 
 class LiveProgress:

@@ -106,7 +106,10 @@ class Keeper:
     async def stop(self) -> None:
         if self._child is None:
             return
-        self._states.set(self.service.name, status="stopping")
+        if self._states.step(self.service.name).status == "failed":
+            await self._child.stop(grace_s=self.service.stop_grace_s)
+            return
+        self._states.set(self.service.name, status="stopping", seconds=None)
         if not await self._child.stop(grace_s=self.service.stop_grace_s):
             self._log.warning("service killed", name=self.service.name, after_s=self.service.stop_grace_s)
         self._states.set(self.service.name, status="stopped", pid=None)

@@ -65,17 +65,18 @@ class Stack:
         up = asyncio.create_task(self._bring_up(own_valkey=own_valkey, embeddings=embeddings))
         stopped = asyncio.create_task(stop.wait())
         failure: Failure | None = None
-        await asyncio.wait({up, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        if up.done():
-            failure = up.result()
-        if failure is None and not stop.is_set():
-            self._states.set_phase("ready")
-            await self._serve_until(stopped)
-        up.cancel()
-        stopped.cancel()
-        await asyncio.gather(up, stopped, return_exceptions=True)
-        self._states.set_phase("stopping", failure)
-        await self._supervisor.stop()
+        try:
+            await asyncio.wait({up, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            failure = up.result() if up.done() else None
+            if failure is None and not stop.is_set():
+                self._states.set_phase("ready")
+                await self._serve_until(stopped)
+        finally:
+            up.cancel()
+            stopped.cancel()
+            await asyncio.gather(up, stopped, return_exceptions=True)
+            self._states.set_phase("stopping", failure)
+            await self._supervisor.stop()
         self._home.local_file.unlink(missing_ok=True)
         self._states.set_phase("stopped" if failure is None else "failed")
         return 0 if failure is None else 1
@@ -88,36 +89,51 @@ class Stack:
         later = [self._services.gateway(), self._services.worker(), *engines]
         first = [self._services.valkey()] if own_valkey else []
         self._supervisor.announce(*[service.name for service in first], DATABASE_STEP, *[s.name for s in later])
+        valkey = asyncio.create_task(self._supervisor.start(*first))
         try:
-            _, api_key = await asyncio.gather(self._supervisor.start(*first), self._prepare_database())
+            api_key = await self._prepare_database()
+            await valkey
             await self._supervisor.start(*later)
         except ServiceFailed as error:
             self._supervisor.report(error.failure)
             return error.failure
+        finally:
+            valkey.cancel()
+            await asyncio.gather(valkey, return_exceptions=True)
         self._write_local_file(api_key, later)
         return None
 
     async def _prepare_database(self) -> str:
         started_at = time.monotonic()
         self._states.set(DATABASE_STEP, status="starting", since=time.time())
-        database = Database(self._settings.database_url)
+        database = self._open_database()
         pepper = self._settings.auth.pepper.get_secret_value()
         try:
             self._catalogue = Catalogue.load(self._settings.engine.catalogue)
             api_key = await asyncio.to_thread(prepare_database, database, pepper, self._catalogue)
-        except (SQLAlchemyError, CommandError, CatalogueError, ValueError) as error:
-            raise ServiceFailed(
-                Failure(
-                    step=DATABASE_STEP,
-                    why=str(error).splitlines()[0],
-                    advice=f"If {self._home.folder / 'flywheel.db'} was made by a newer version or is damaged,"
-                    " move it away: `make up` makes a new one. Another database can be named by FLYWHEEL_DATABASE_URL.",
-                )
-            ) from None
+        except CatalogueError as error:
+            advice = "Correct the file, or unset FLYWHEEL_ENGINE__CATALOGUE to take the built-in one."
+            raise ServiceFailed(Failure(step=DATABASE_STEP, why=str(error), advice=advice)) from None
+        except (SQLAlchemyError, CommandError, ValueError) as error:
+            advice = (
+                f"If {self._home.folder / 'flywheel.db'} was made by a newer version or is damaged, move it away:"
+                " `make up` makes a new one. FLYWHEEL_DATABASE_URL names another."
+            )
+            why = str(error).splitlines()[0]
+            raise ServiceFailed(Failure(step=DATABASE_STEP, why=why, advice=advice)) from None
         finally:
             database.dispose()
         self._states.set(DATABASE_STEP, status="ready", seconds=time.monotonic() - started_at)
         return api_key
+
+    def _open_database(self) -> Database:
+        try:
+            return Database(self._settings.database_url)
+        except (SQLAlchemyError, OSError) as error:
+            advice = (
+                "FLYWHEEL_DATABASE_URL names it: sqlite:///… in a folder that can be written, or postgresql+psycopg://…"
+            )
+            raise ServiceFailed(Failure(step=DATABASE_STEP, why=str(error), advice=advice)) from None
 
     async def _serve_until(self, stopped: "asyncio.Task[bool]") -> None:
         requests = asyncio.create_task(follow_engine_requests(self._redis, self._start_on_demand))
