@@ -11,7 +11,9 @@ from tests.processes import ROOT
 
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
 DOCKERFILE = (ROOT / "deploy/Dockerfile").read_text()
-COMMANDS = {name: service["command"] for name, service in COMPOSE.items() if name != "redis"}
+COMMANDS = {
+    name: service.get("entrypoint") or service["command"] for name, service in COMPOSE.items() if name != "redis"
+}
 
 
 def module_file(module: str) -> Path:
@@ -39,7 +41,7 @@ def test_tags_are_the_version_of_the_project() -> None:
     assert tags == {version}
 
 
-@pytest.mark.parametrize("target", ["gateway", "engine", "worker"])
+@pytest.mark.parametrize("target", ["gateway", "engine", "worker", "cli"])
 def test_an_image_runs_as_nobody_in_particular_from_its_own_lock(target: str) -> None:
     stage = stages()[target]
     assert re.search(r"^USER 10001$", stage, re.MULTILINE)
