@@ -77,5 +77,9 @@ class Heartbeat:
                     return
 
     def _why_lost(self, lost: LeaseLost) -> Exception:
-        job = self._jobs.get(self._job_id)
+        try:
+            job = self._jobs.get(self._job_id)
+        except SQLAlchemyError as error:
+            log.warning("reason of a lost lease not read", reason=type(error).__name__)
+            return lost
         return JobCancelled(self._job_id) if job is not None and job.status == "cancelled" else lost

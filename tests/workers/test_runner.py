@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from redis import Redis
 from sqlalchemy import update
+from structlog.testing import capture_logs
 
 from contracts.jobs import Job
 from contracts.models import ModelCard
@@ -86,14 +87,16 @@ def test_an_expected_failure_ends_the_job_with_its_words(workshop: Workshop) -> 
     assert workshop.messages(job)[-1] == "Row 7 is too long."
 
 
-def test_an_unexpected_failure_leaks_nothing_and_is_logged(
-    workshop: Workshop, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_unexpected_failure_leaks_nothing_and_is_logged(workshop: Workshop) -> None:
     def break_down(spec: CountSpec, run: JobRun) -> JobResult:
         raise OSError(f"cannot open /secret/path with password hunter2 in {run.scratch}")
 
     job = workshop.create_job()
-    workshop.run(job, break_down)
+    with capture_logs() as logs:
+        workshop.run(job, break_down)
+    assert [(line["log_level"], line["exc_info"]) for line in logs if "unexpectedly" in line["event"]] == [
+        ("error", True)
+    ]
     ended = workshop.now(job)
     assert ended.error is not None
     assert ended.error.code == "internal_error"

@@ -42,6 +42,7 @@ class Progress(TrainerCallback):
                 "step": step,
                 "total_steps": total,
                 "train_loss": round(float(logs["loss"]), 6),
+                "train_mean_token_accuracy": round(float(logs["mean_token_accuracy"]), 6),
                 "epoch": round(float(state.epoch or 0.0), 4),
                 "learning_rate": float(logs.get("learning_rate", 0.0)),
                 "seconds_per_step": round(elapsed_s / step, 3),
