@@ -10,6 +10,7 @@ from store.keys import PepperTooShort
 from telemetry.logs import configure_logs
 
 SHUTDOWN_GRACE_S = 30
+KEEP_ALIVE_S = 75  # longer than clients and load balancers keep theirs, so that they close first
 
 
 def main() -> None:
@@ -29,6 +30,7 @@ def main() -> None:
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=SHUTDOWN_GRACE_S,
+        timeout_keep_alive=KEEP_ALIVE_S,
     )
 
 

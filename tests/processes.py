@@ -32,7 +32,7 @@ class Process:
     def exit_code(self) -> int | None:
         return self._child.poll()
 
-    def wait_until(self, ready: Callable[[], bool], *, timeout_s: float = 20.0) -> None:
+    def wait_until(self, ready: Callable[[], bool], *, timeout_s: float = 60.0) -> None:
         """Raises AssertionError with the end of the log when the process ends or is too slow."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline and self.exit_code is None:

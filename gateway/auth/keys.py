@@ -42,9 +42,8 @@ class Authenticator:
 
         Raises MissingApiKey, InvalidApiKey, PermissionDenied, and RateLimitExceeded for an address that guesses.
         """
-        self._guard.check(address)
         try:
-            key = await self._find(_secret_of(authorization))
+            key = await self._find(_secret_of(authorization), address)
             self._check_alive(key)
         except (MissingApiKey, InvalidApiKey):
             self._guard.record_failure(address)
@@ -58,10 +57,12 @@ class Authenticator:
         self._generation += 1
         self._cache.clear()
 
-    async def _find(self, secret: str) -> ApiKey:
+    async def _find(self, secret: str, address: str) -> ApiKey:
         digest = hashlib.sha256(secret.encode()).digest()
         cached = self._cache.get(digest)
         if cached is None or cached.stale_at < time.monotonic():
+            if cached is None or cached.key is None:  # who is known is not slowed by others behind the same proxy
+                self._guard.check(address)
             cached = await self._load(secret, digest)
         if cached.key is None:
             raise InvalidApiKey("The API key is not valid.")

@@ -82,15 +82,18 @@ def test_a_key_sees_and_uses_only_the_models_of_its_list_and_its_tenant(serving:
 
 
 @pytest.mark.parametrize("gateway", [{"FLYWHEEL_AUTH__FAILURES_PER_MINUTE": "5"}], indirect=True)
-def test_an_address_that_guesses_keys_is_slowed_down_even_when_it_then_guesses_right(serving: Serving):
-    good = serving.gateway.new_key()
+def test_an_address_that_guesses_is_slowed_down_and_its_neighbours_are_not(serving: Serving):
+    known, unseen = serving.gateway.new_key(), serving.gateway.new_key()
+    assert post_chat(serving.gateway, f"Bearer {known.secret}").status_code == 200
     for attempt in range(5):
         assert post_chat(serving.gateway, f"Bearer sk-fw-guess-{attempt}").status_code == 401
 
-    answer = post_chat(serving.gateway, f"Bearer {good.secret}")
+    guessed_right = post_chat(serving.gateway, f"Bearer {unseen.secret}")
+    neighbour = post_chat(serving.gateway, f"Bearer {known.secret}")
 
-    assert answer.status_code == 429
-    assert int(answer.headers["retry-after"]) > 0
+    assert guessed_right.status_code == 429
+    assert int(guessed_right.headers["retry-after"]) > 0
+    assert neighbour.status_code == 200
 
 
 @pytest.mark.parametrize("gateway", [{"FLYWHEEL_LIMITS__EDGE_REQUESTS_PER_MINUTE": "50"}], indirect=True)
