@@ -31,6 +31,7 @@ def finetune_lora(spec: LoraSpec, run: JobRun) -> JobResult:
     run.check()
 
     _choose_offline(base)
+    _wait_without_spinning()
     from workers.finetune.training import train_adapter  # imports torch: takes seconds, and belongs after the fork
 
     run.check()
@@ -79,3 +80,11 @@ def _choose_offline(base: ModelCard) -> None:
     """Local weights must never make the libraries ask a hub. They read this when they are imported."""
     if Path(base.weights).is_dir():
         os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+def _wait_without_spinning() -> None:
+    """Threads that wait for each other in a busy loop take the cores from engines beside them, and from each other.
+
+    libgomp reads this when torch is imported (gcc.gnu.org/onlinedocs/libgomp, "OMP_WAIT_POLICY").
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
