@@ -35,7 +35,7 @@ class Stack:
     def flywheel(self, *arguments: str, stdin: str | None = None, check: bool = True) -> str:
         """What `flywheel …` prints."""
         run = subprocess.run(
-            [sys.executable, "-m", "cli.main", *arguments],
+            [sys.executable, "-m", "cli", *arguments],
             cwd=REPOSITORY,
             env=self.environment,
             input=stdin,
