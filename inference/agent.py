@@ -5,7 +5,7 @@ import asyncio
 import signal
 import sys
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -38,6 +38,7 @@ REQUEST_TIMEOUT_S = 4.0
 FIRST_BACKOFF_S = 1.0
 LONGEST_BACKOFF_S = 60.0
 DRAIN_POLL_S = 0.25
+CANCEL_AGAIN_S = 0.5
 CANNOT_START, INTERRUPTED = 1, 130
 
 
@@ -72,23 +73,28 @@ class Agent:
         self._pulse = Pulse(client, interval_s=settings.engine.lease_ttl_s / RENEWALS_PER_TTL)
         self._lease = LeaseHolder(model, settings.engine, leases, self._pulse, adapters)
         self._adapters_changed = asyncio.Event()
+        self._was_healthy = False
         self._log = structlog.get_logger(__name__).bind(engine=self._lease.engine)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Starts vLLM again, with growing pauses, each time it fails; returns once `stop` is set and all is drained."""
+        """Starts vLLM again, with growing pauses, each time it fails; returns once `stop` is set and all is drained.
+
+        Raises EngineFailed when vLLM fails before it was ever healthy: starting it again would not help.
+        """
         backoff_s = FIRST_BACKOFF_S
         while not stop.is_set():
             started_at = time.monotonic()
             try:
                 await self._live_once(stop)
             except EngineFailed as error:
+                if not self._was_healthy:
+                    raise
                 self._log.error("engine failed", reason=str(error))
             if time.monotonic() - started_at > LONGEST_BACKOFF_S:
                 backoff_s = FIRST_BACKOFF_S
             if not stop.is_set():
                 self._log.warning("starting the engine again", in_s=backoff_s)
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), backoff_s)
+                await _wait(stop, backoff_s)
                 backoff_s = min(2 * backoff_s, LONGEST_BACKOFF_S)
 
     async def _live_once(self, stop: asyncio.Event) -> None:
@@ -98,6 +104,7 @@ class Agent:
         try:
             await _first_of(process.wait_until_healthy(self._client, timeout_s=self._start_timeout_s), stop.wait())
             if not stop.is_set():
+                self._was_healthy = True
                 self._log.info("engine is healthy", model=self._model.name, pid=process.pid)
                 await self._serve(process, stop)
         finally:
@@ -120,8 +127,7 @@ class Agent:
     async def _follow_registry(self) -> None:
         while True:
             self._adapters_changed.clear()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._adapters_changed.wait(), self._settings.adapter_poll_s)
+            await _wait(self._adapters_changed, self._settings.adapter_poll_s)
             await self._reconcile_adapters()
 
     async def _reconcile_adapters(self) -> None:
@@ -156,6 +162,13 @@ class Agent:
         return load.running + load.waiting > 0
 
 
+async def _wait(event: asyncio.Event, timeout_s: float) -> None:
+    """Until the event or the timeout. `asyncio.wait_for` would swallow a cancellation that comes with the event."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(timeout_s):
+            await event.wait()
+
+
 async def _first_of(*work: Coroutine[Any, Any, Any]) -> None:
     """Runs all until one ends, and cancels the others. Raises what the one raised."""
     tasks = [asyncio.ensure_future(one) for one in work]
@@ -164,9 +177,17 @@ async def _first_of(*work: Coroutine[Any, Any, Any]) -> None:
         for task in done:
             task.result()
     finally:
-        for task in tasks:
+        await _cancel(tasks)
+
+
+async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Until each has ended: redis-py waits with `asyncio.wait_for`, which in Python 3.11 loses a cancellation that comes
+    in the same moment as the answer."""
+    pending = set(tasks)
+    while pending:
+        for task in pending:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)
 
 
 def _card(model: CatalogueModel, weights: Weights) -> ModelCard:
@@ -184,7 +205,7 @@ def _card(model: CatalogueModel, weights: Weights) -> ModelCard:
 
 
 async def run_agent(model: CatalogueModel, weights: Weights, settings: Settings) -> None:
-    """Wires an agent and runs it until SIGTERM or SIGINT. Raises RegistryUnusable."""
+    """Wires an agent and runs it until SIGTERM or SIGINT. Raises RegistryUnusable, EngineFailed."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -224,7 +245,7 @@ def main() -> int:
     try:
         model = Catalogue.load(settings.engine.catalogue).require(name)
         asyncio.run(run_agent(model, ensure_weights(model, settings.engine.weights_dir), settings))
-    except (CatalogueError, WeightsError, RegistryUnusable) as error:
+    except (CatalogueError, WeightsError, RegistryUnusable, EngineFailed) as error:
         structlog.get_logger(__name__).error("engine cannot start", reason=str(error))
         return CANNOT_START
     except KeyboardInterrupt:

@@ -1,5 +1,6 @@
 """Makes sure of a model's weights on this machine: found, fetched or converted once, and checked by digest."""
 
+import argparse
 import fcntl
 import hashlib
 import importlib.util
@@ -11,11 +12,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import mkdtemp
 
 import structlog
 
 from contracts.settings import Settings
-from inference.catalogue import Catalogue, CatalogueModel, FolderSource, HubSource, PackageSource
+from inference.catalogue import Catalogue, CatalogueError, CatalogueModel, FolderSource, HubSource, PackageSource
 from store.artifacts import folder_digest
 from telemetry.logs import configure_logs
 
@@ -105,8 +107,10 @@ def _intact(folder: Path, record: Path, source: PackageSource) -> str | None:
 
 def _convert(gguf: Path, folder: Path) -> str:
     """In a process of its own, which gives its memory back. The folder appears whole or not at all."""
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    for left in folder.parent.glob(f".{folder.name}.partial-*"):
+        shutil.rmtree(left, ignore_errors=True)
+    # A name of its own: the conversion of an agent that was killed may still write to its folder.
+    partial = Path(mkdtemp(prefix=f".{folder.name}.partial-", dir=folder.parent))
     log.info("converting weights", source=gguf.name, folder=folder.name)
     run = subprocess.run(
         [sys.executable, "-m", "inference.convert", str(gguf), str(partial)],
@@ -119,6 +123,7 @@ def _convert(gguf: Path, folder: Path) -> str:
         shutil.rmtree(partial, ignore_errors=True)
         reason = (run.stderr.strip().splitlines() or ["it ended without a word"])[-1]
         raise WeightsError(f"{gguf.name} could not be converted: {reason}")
+    partial.chmod(0o755)  # mkdtemp keeps it to its owner
     digest = folder_digest(partial)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
@@ -152,10 +157,16 @@ def _locked(path: Path) -> Iterator[None]:
 
 def main() -> None:
     """`python -m inference.weights MODEL` prints the folder and the digest of a model's weights."""
+    parser = argparse.ArgumentParser(prog="python -m inference.weights", description=main.__doc__)
+    parser.add_argument("model", help="a name of the catalogue")
+    name = parser.parse_args().model
     settings = Settings()
     configure_logs("flywheel-engine", settings.telemetry.log_level)
-    model = Catalogue.load(settings.engine.catalogue).require(sys.argv[1])
-    weights = ensure_weights(model, settings.engine.weights_dir)
+    try:
+        model = Catalogue.load(settings.engine.catalogue).require(name)
+        weights = ensure_weights(model, settings.engine.weights_dir)
+    except (CatalogueError, WeightsError) as error:
+        sys.exit(str(error))
     print(weights.folder, weights.digest)
 
 

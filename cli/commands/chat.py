@@ -18,14 +18,13 @@ def chat(
     message: Annotated[str | None, typer.Argument(help="What to say; without it, a conversation.")] = None,
     model: Annotated[str, typer.Option(help="The model to talk to.")] = TEXT_MODEL,
 ) -> None:
-    """Talk to a model. What is piped in is the message, or follows it."""
-    piped = "" if sys.stdin.isatty() else sys.stdin.read().strip()
-    said = "\n\n".join(part for part in (message, piped) if part)
+    """Talk to a model. Without a message, what is piped in is the message."""
+    interactive = message is None and sys.stdin.isatty()
     with openai_client() as client:
-        if said:
-            _answer(client, model, [{"role": "user", "content": said}])
-        elif sys.stdin.isatty():
+        if interactive:
             _converse(client, model)
+        elif said := (sys.stdin.read() if message is None else message).strip():
+            _answer(client, model, [{"role": "user", "content": said}])
         else:
             raise CliError("There is no message.", advice='Write it: flywheel chat "Hello", or pipe it in.')
 

@@ -187,3 +187,15 @@ vllm:kv_cache_usage_perc{engine="0",model_name="m"} 0.25
     load = parse_load(text)
 
     assert (load.running, load.waiting, load.kv_cache_usage) == (5, 7, 0.25)
+
+
+@pytest.mark.parametrize("turns", range(4))
+async def test_news_in_the_very_moment_of_the_stop_does_not_hold_it_up(agent: RunningAgent, turns: int):
+    await agent.lease()
+    agent.stop.set()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    agent._agent._adapters_changed.set()
+
+    async with asyncio.timeout(8):
+        await agent.task

