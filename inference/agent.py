@@ -181,7 +181,7 @@ async def _first_of(*work: Coroutine[Any, Any, Any]) -> None:
 
 
 async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Until each has ended: redis-py waits with `asyncio.wait_for`, which in Python 3.11 loses a cancellation that comes
+    """Until each has ended: redis-py uses `asyncio.wait_for`, which in Python 3.11 loses a cancellation that comes
     in the same moment as the answer."""
     pending = set(tasks)
     while pending:
