@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from rich.console import Console
 from rich.live import Live
 from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
 from cli.supervisor.state import Step, SupervisorState
+from cli.terminal import console
 
 COLOURS = {"ready": "green", "failed": "red", "starting": "cyan", "restarting": "yellow", "stopping": "yellow"}
 
@@ -26,7 +26,7 @@ def show_progress() -> Iterator[Progress]:
     if not sys.stdout.isatty():
         yield PlainProgress()
         return
-    with Live(console=Console(), refresh_per_second=10) as live:
+    with Live(console=console(), refresh_per_second=10) as live:
         yield LiveProgress(live)
 
 

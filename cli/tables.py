@@ -1,7 +1,8 @@
 """Tables as commands print them: fitted to a terminal, whole where the output goes elsewhere."""
 
-from rich.console import Console
 from rich.table import Table
+
+from cli.terminal import console
 
 WIDE = 240
 
@@ -18,5 +19,4 @@ def make_table(first: str, *columns: str) -> Table:
 def print_table(table: Table) -> None:
     cells = list(table.columns[0].cells)
     table.columns[0].min_width = max(len(str(cell)) for cell in cells)
-    terminal = Console().is_terminal
-    Console(width=None if terminal else WIDE, highlight=False).print(table)
+    console(width=None if console().is_terminal else WIDE).print(table)

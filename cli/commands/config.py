@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import typer
 from pydantic import BaseModel, SecretStr
-from rich.console import Console
 
 from cli.home import Home
 from cli.local_stack import LocalStack, settings_from
 from cli.tables import make_table, print_table
+from cli.terminal import console
 
 MASK = "********"
 
@@ -34,7 +34,7 @@ def config() -> None:
     rows = list(describe(settings, sources))
     for row in rows:
         table.add_row(row.variable, row.value, row.source, row.description)
-    if Console().is_terminal:
+    if console().is_terminal:
         print_table(table)
         return
     for row in rows:

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from cli.client import openai_client
 from cli.errors import CliError
 from cli.instructions import TEXT_MODEL, curl_line
 from cli.local_stack import find_endpoint
+from cli.terminal import console
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -45,7 +45,7 @@ def _follow(client: "OpenAI", job: "FineTuningJob") -> "FineTuningJob":
     """Shows messages and a bar until the job ends. Ctrl-C leaves the job running."""
     seen: set[str] = set()
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[told]}"), TimeElapsedColumn())
-    with Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=Console()) as progress:
+    with Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=console()) as progress:
         bar = progress.add_task("waiting", total=None, told="")
         while True:
             job = client.fine_tuning.jobs.retrieve(job.id)
@@ -60,14 +60,14 @@ def _follow(client: "OpenAI", job: "FineTuningJob") -> "FineTuningJob":
 
 def _show(progress: Progress, bar: TaskID, event: "FineTuningJobEvent") -> None:
     if event.type != "metrics":
-        progress.console.print(f"  {event.message}", markup=False, highlight=False)
+        progress.console.print(f"  {event.message}")
         return
     data: dict[str, Any] = event.data if isinstance(event.data, dict) else {}
     step, total, loss = data.get("step"), data.get("total_steps"), data.get("train_loss")
     told = f"step {step}/{total}" + ("" if loss is None else f"  loss {loss:.3f}")
     progress.update(bar, description="training", completed=step, total=total, told=told)
     if not progress.console.is_terminal:
-        progress.console.print(f"  {told}", markup=False, highlight=False)
+        progress.console.print(f"  {told}")
 
 
 def _report(job: "FineTuningJob") -> None:

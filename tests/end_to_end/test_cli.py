@@ -20,7 +20,7 @@ def test_status_and_models_tell_what_runs(stack: Stack):
 
 
 def test_chat_answers(stack: Stack):
-    assert "Paris" in stack.flywheel("chat", "What is the capital of France?")
+    assert "hello" in stack.flywheel("chat", "Say hello.").lower()
 
 
 def test_config_tells_values_and_sources_and_no_secret(stack: Stack):
