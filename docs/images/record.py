@@ -1,6 +1,6 @@
 """Runs a command in a terminal of its own and draws what stands there in the end, as SVG.
 
-    uv run --no-project --with pyte --with rich docs/images/record.py docs/images/make-up.svg make up
+uv run --no-project --with pyte --with rich docs/images/record.py docs/images/make-up.svg make up
 """
 
 import os
