@@ -10,14 +10,16 @@ from collections.abc import Sequence
 
 from cli.bootstrap import CPU_TORCH_SERVICES, REPOSITORY, Bootstrap, BootstrapError, uv_settings
 
-EXTRAS = {
-    "cli": ["--extra", "cli"],
-    "gateway": ["--extra", "gateway"],
-    "engine": ["--extra", "engine"],
-    "engine-cuda": ["--extra", "engine-cuda"],
-    "worker": ["--extra", "worker"],
-    "dev": ["--extra", "gateway", "--extra", "cli", "--group", "dev"],
-    "loadtest": ["--group", "loadtest"],
+PROJECT = "pyproject.toml"
+SELECTIONS = {
+    "cli": [PROJECT, "--extra", "cli"],
+    "gateway": [PROJECT, "--extra", "gateway"],
+    "engine": [PROJECT, "--extra", "engine"],
+    "engine-cuda": [PROJECT, "--extra", "engine-cuda"],
+    "worker": [PROJECT, "--extra", "worker"],
+    "dev": [PROJECT, "--extra", "gateway", "--extra", "cli", "--group", "dev"],
+    "loadtest": [PROJECT, "--group", "loadtest"],
+    "peers": ["--group", f"{PROJECT}:peers"],  # nothing of ours: LiteLLM pins much that we use
 }
 PLATFORM = ["--python-version", "3.11", "--python-platform", "x86_64-manylinux_2_28"]
 FORM = ["--generate-hashes", "--no-emit-index-url", "--no-emit-find-links", "--no-header", "--no-annotate", "--quiet"]
@@ -26,7 +28,7 @@ FORM = ["--generate-hashes", "--no-emit-index-url", "--no-emit-find-links", "--n
 def lock(service: str, bootstrap: Bootstrap) -> None:
     """Writes locks/<service>.txt. Raises CalledProcessError when no versions fit together."""
     sources = bootstrap.package_sources()
-    command = [str(bootstrap.uv), "pip", "compile", "pyproject.toml", *EXTRAS[service], *PLATFORM, *FORM, "--upgrade"]
+    command = [str(bootstrap.uv), "pip", "compile", *SELECTIONS[service], *PLATFORM, *FORM, "--upgrade"]
     if service in CPU_TORCH_SERVICES and not sources.offer_torch():
         command += ["--torch-backend", "cpu"]
     command += ["--output-file", f"locks/{service}.txt"]
@@ -34,13 +36,13 @@ def lock(service: str, bootstrap: Bootstrap) -> None:
 
 
 def main(services: Sequence[str]) -> int:
-    if unknown := set(services) - set(EXTRAS):
-        print(f"error: no such lock: {', '.join(sorted(unknown))}; there are {', '.join(EXTRAS)}", file=sys.stderr)
+    if unknown := set(services) - set(SELECTIONS):
+        print(f"error: no such lock: {', '.join(sorted(unknown))}; there are {', '.join(SELECTIONS)}", file=sys.stderr)
         return 2
     bootstrap = Bootstrap()
     try:
         bootstrap.make_tools()
-        for service in services or EXTRAS:
+        for service in services or SELECTIONS:
             started_at = time.monotonic()
             lock(service, bootstrap)
             print(f"  locks/{service}.txt written in {time.monotonic() - started_at:.1f} s", flush=True)
