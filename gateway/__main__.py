@@ -5,7 +5,8 @@ import sys
 import uvicorn
 
 from contracts.settings import Settings
-from gateway.app import create_app
+from gateway.app import SERVICE, create_app
+from gateway.relay.direct import direct_protocol
 from store.keys import PepperTooShort
 from telemetry.logs import configure_logs
 
@@ -15,7 +16,7 @@ KEEP_ALIVE_S = 75  # longer than clients and load balancers keep theirs, so that
 
 def main() -> None:
     settings = Settings()
-    configure_logs("flywheel-gateway", settings.telemetry.log_level)
+    configure_logs(SERVICE, settings.telemetry.log_level)
     try:
         app = create_app(settings)
     except PepperTooShort as error:
@@ -25,7 +26,7 @@ def main() -> None:
         host=settings.gateway.host,
         port=settings.gateway.port,
         loop="uvloop",
-        http="httptools",
+        http=direct_protocol(app.state.data_path),
         log_config=None,
         access_log=False,
         server_header=False,

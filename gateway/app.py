@@ -1,5 +1,6 @@
 """Wires the gateway. The only place that builds its parts."""
 
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -23,10 +24,12 @@ from gateway.envelope import Envelope
 from gateway.errors import install_error_handlers
 from gateway.limits.admission import AdmissionControl
 from gateway.metrics import Metrics
+from gateway.relay.access_log import AccessLog
 from gateway.relay.endpoint import DataPath, DataPathEndpoint
 from gateway.relay.forward import Forwarder
 from gateway.relay.record import Recorder
 from gateway.relay.route import ROUTES
+from gateway.relay.tracing import Tracing
 from gateway.routing.fleet import Fleet
 from gateway.routing.models import ModelDirectory
 from gateway.routing.news import NewsListener
@@ -39,14 +42,16 @@ from store.keys import KeyRepository
 from store.models import ModelRepository
 from telemetry.traces import configure_traces
 
+SERVICE = "flywheel-gateway"
 REDIS_TIMEOUT_S = 2.0
 # The data path makes its own span a request, with the field's names; probes and scrapes would drown the rest.
 UNTRACED_PATHS = frozenset({*(route.path for route in ROUTES), "/health/live", "/health/ready", "/metrics"})
 
 
 def create_app(settings: Settings) -> FastAPI:
-    tracer = configure_traces("flywheel-gateway", settings.telemetry.otlp_endpoint)
+    tracer = configure_traces(SERVICE, settings.telemetry.otlp_endpoint)
     metrics = Metrics()
+    access_log = AccessLog(sys.stderr.buffer, service=SERVICE)
     background = Background()
     database = Database(settings.database_url)
     redis = Redis.from_url(settings.redis_url, socket_timeout=REDIS_TIMEOUT_S, socket_connect_timeout=REDIS_TIMEOUT_S)
@@ -68,9 +73,9 @@ def create_app(settings: Settings) -> FastAPI:
         admission=AdmissionControl(redis, settings.limits, metrics),
         cache=AnswerCache(redis, settings.cache, metrics),
         forwarder=Forwarder(fleet, metrics),
-        recorder=Recorder(metrics),
+        recorder=Recorder(metrics, access_log),
         background=background,
-        tracer=tracer,
+        tracing=Tracing(tracer, exported=settings.telemetry.otlp_endpoint is not None),
         max_body_bytes=settings.gateway.max_body_bytes,
     )
 
@@ -80,6 +85,7 @@ def create_app(settings: Settings) -> FastAPI:
             background.run_forever(work)
         yield
         await background.close()
+        access_log.flush()
         fleet.close()
         await redis.aclose()
         await news_redis.aclose()
@@ -98,9 +104,9 @@ def create_app(settings: Settings) -> FastAPI:
             "exclude": lambda scope: scope.get("path") in UNTRACED_PATHS,
         },
     )
-    app.router.routes[:0] = [
-        Route(route.path, DataPathEndpoint(route, data_path), methods=["POST"]) for route in ROUTES
-    ]
+    endpoints = {route.path: DataPathEndpoint(route, data_path) for route in ROUTES}
+    app.router.routes[:0] = [Route(path, endpoint, methods=["POST"]) for path, endpoint in endpoints.items()]
+    app.state.data_path = {path: endpoint.handle for path, endpoint in endpoints.items()}
     app.state.limiter = limiter
     app.state.authenticator = authenticator
     app.state.model_service = ModelService(directory, fleet, model_rows, redis)

@@ -3,7 +3,16 @@
 import structlog
 
 from contracts.errors import BodyTooLarge
-from gateway.relay.exchange import REQUEST_ID_HEADER, AsgiApp, Exchange, Message, Receive, Scope, Send, request_id_of
+from gateway.relay.exchange import (
+    REQUEST_ID_HEADER,
+    AsgiApp,
+    AsgiExchange,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    request_id_of,
+)
 from gateway.relay.route import ROUTES
 
 DATA_PATHS = frozenset(route.path for route in ROUTES)
@@ -46,7 +55,7 @@ class _Guarded:
             with structlog.contextvars.bound_contextvars(request_id=self._request_id):
                 await self._app(self._scope, self._count, self._pass)
         if self._too_large:
-            refusal = Exchange(self._scope, self._receive, self._send)
+            refusal = AsgiExchange(self._scope, self._receive, self._send)
             await refusal.send_error(BodyTooLarge(f"The body is larger than {self._limit_bytes} bytes."))
 
     async def _count(self) -> Message:

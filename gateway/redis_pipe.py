@@ -192,7 +192,8 @@ class _Connection(asyncio.Protocol):
 
 
 def _pack(command: tuple[Argument, ...]) -> bytes:
-    return hiredis.pack_command(command)  # type: ignore[arg-type]  # the stub says a tuple of one
+    packed: bytes = hiredis.pack_command(command)  # type: ignore[arg-type]  # the stub says a tuple of one
+    return packed
 
 
 def _greeting(options: dict[str, Any]) -> list[tuple[str, ...]]:

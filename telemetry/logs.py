@@ -3,10 +3,14 @@
 import logging
 import sys
 from collections.abc import MutableMapping
+from contextvars import ContextVar
 from typing import Any
 
 import structlog
 from opentelemetry import trace
+
+current_trace_id: ContextVar[str | None] = ContextVar("current_trace_id", default=None)
+"""The trace of the running task, where no span of OpenTelemetry tells it."""
 
 
 def configure_logs(service: str, level: str) -> None:
@@ -64,4 +68,6 @@ def _add_trace_id(_logger: Any, _method: str, event: MutableMapping[str, Any]) -
     if context.is_valid:
         event["trace_id"] = trace.format_trace_id(context.trace_id)
         event["span_id"] = trace.format_span_id(context.span_id)
+    elif (trace_id := current_trace_id.get()) is not None:
+        event["trace_id"] = trace_id
     return event

@@ -15,7 +15,10 @@ _bearer = HTTPBearer(auto_error=False, description="An API key: `sk-fw-…`.")
 def _require(*scopes: Scope) -> Callable[[Request], Awaitable[ApiKey]]:
     async def find_key(request: Request, _documented: Annotated[object, Depends(_bearer)] = None) -> ApiKey:
         authenticator: Authenticator = request.app.state.authenticator
-        address = request.client.host if request.client else "unknown"
+
+        def address() -> str:
+            return request.client.host if request.client else "unknown"
+
         return await authenticator.authenticate(request.headers.get("authorization"), address=address, scopes=scopes)
 
     return find_key

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from contracts.errors import InvalidApiKey, MissingApiKey, PermissionDenied
@@ -37,8 +37,10 @@ class Authenticator:
         self._cache: dict[bytes, _CachedKey] = {}
         self._generation = 0
 
-    async def authenticate(self, authorization: str | None, *, address: str, scopes: Collection[Scope]) -> ApiKey:
-        """The key, if it has one of the scopes.
+    async def authenticate(
+        self, authorization: str | None, *, address: Callable[[], str], scopes: Collection[Scope]
+    ) -> ApiKey:
+        """The key, if it has one of the scopes. `address` is asked only for callers that are not known.
 
         Raises MissingApiKey, InvalidApiKey, PermissionDenied, and RateLimitExceeded for an address that guesses.
         """
@@ -46,7 +48,7 @@ class Authenticator:
             key = await self._find(_secret_of(authorization), address)
             self._check_alive(key)
         except (MissingApiKey, InvalidApiKey):
-            self._guard.record_failure(address)
+            self._guard.record_failure(address())
             raise
         if key.scopes.isdisjoint(scopes):
             needed = " or ".join(f"`{scope}`" for scope in scopes)
@@ -57,12 +59,12 @@ class Authenticator:
         self._generation += 1
         self._cache.clear()
 
-    async def _find(self, secret: str, address: str) -> ApiKey:
+    async def _find(self, secret: str, address: Callable[[], str]) -> ApiKey:
         digest = hashlib.sha256(secret.encode()).digest()
         cached = self._cache.get(digest)
         if cached is None or cached.stale_at < time.monotonic():
             if cached is None or cached.key is None:  # who is known is not slowed by others behind the same proxy
-                self._guard.check(address)
+                self._guard.check(address())
             cached = await self._load(secret, digest)
         if cached.key is None:
             raise InvalidApiKey("The API key is not valid.")

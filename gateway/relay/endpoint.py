@@ -1,4 +1,6 @@
-"""The data path: chat completions, completions and embeddings, as one plain ASGI application each.
+"""The data path: chat completions, completions and embeddings.
+
+Each route is served twice: below ASGI, by `gateway.relay.direct`, and as a plain ASGI application.
 
 A request meets, in this order: authentication, decoding, the model, limits and cache (one Redis round trip), an
 engine, and the way back. Everything that can wait is done after the last byte was sent.
@@ -9,7 +11,6 @@ from dataclasses import dataclass
 
 import msgspec
 import structlog
-from opentelemetry import propagate, trace
 
 from contracts.errors import ApiError, EngineError, InvalidValue, RateLimitExceeded, ServerError
 from contracts.keys import Scope as KeyScope
@@ -23,10 +24,20 @@ from gateway.limits.admission import AdmissionControl
 from gateway.relay import engine_errors
 from gateway.relay.answer import pass_on
 from gateway.relay.decode import ask_for_usage, check_length, decode_request, estimate_tokens
-from gateway.relay.exchange import REQUEST_ID_HEADER, ClientDisconnected, Exchange, HeaderList, Receive, Scope, Send
+from gateway.relay.exchange import (
+    REQUEST_ID_HEADER,
+    AsgiExchange,
+    ClientDisconnected,
+    Exchange,
+    HeaderList,
+    Receive,
+    Scope,
+    Send,
+)
 from gateway.relay.forward import Forwarder
 from gateway.relay.record import Progress, Recorder
 from gateway.relay.route import DataPathRoute
+from gateway.relay.tracing import Tracing
 from gateway.relay.upstream import UpstreamError
 from gateway.routing.models import ModelDirectory
 
@@ -45,12 +56,12 @@ class DataPath:
     forwarder: Forwarder
     recorder: Recorder
     background: Background
-    tracer: trace.Tracer
+    tracing: Tracing
     max_body_bytes: int
 
 
 class DataPathEndpoint:
-    """An ASGI application that answers one route."""
+    """Answers one route; also an ASGI application."""
 
     def __init__(self, route: DataPathRoute, path: DataPath) -> None:
         self._route = route
@@ -59,26 +70,26 @@ class DataPathEndpoint:
         self._log = structlog.get_logger(__name__)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange, progress = Exchange(scope, receive, send), Progress()
-        with self._path.tracer.start_as_current_span(
-            self._route.operation, context=propagate.extract(_trace_carrier(exchange)), kind=trace.SpanKind.SERVER
-        ) as span:
-            try:
-                await self._answer(exchange, progress)
-            except ApiError as error:
-                await self._fail(exchange, progress, error)
-            except ClientDisconnected:
-                progress.disconnected = True
-            except Exception:  # noqa: BLE001 (the process boundary)
-                self._log.exception("request failed", request_id=exchange.request_id)
-                await self._fail(exchange, progress, ServerError("The server failed to answer the request."))
-            finally:
-                self._path.recorder.record(self._route, exchange, progress, span)
+        await self.handle(AsgiExchange(scope, receive, send))
+
+    async def handle(self, exchange: Exchange) -> None:
+        progress = Progress(self._path.tracing.begin(self._route.operation, exchange.request_headers))
+        try:
+            await self._answer(exchange, progress)
+        except ApiError as error:
+            await self._fail(exchange, progress, error)
+        except ClientDisconnected:
+            progress.disconnected = True
+        except Exception:  # noqa: BLE001 (the process boundary)
+            self._log.exception("request failed", request_id=exchange.request_id)
+            await self._fail(exchange, progress, ServerError("The server failed to answer the request."))
+        finally:
+            self._path.recorder.record(self._route, exchange, progress)
 
     async def _answer(self, exchange: Exchange, progress: Progress) -> None:
         path = self._path
         key = progress.key = await path.authenticator.authenticate(
-            exchange.header(b"authorization"), address=exchange.address, scopes=INFERENCE
+            exchange.header(b"authorization"), address=exchange.client_address, scopes=INFERENCE
         )
         body = await exchange.read_body(path.max_body_bytes)
         request = decode_request(body, self._decoder)
@@ -120,16 +131,23 @@ class DataPathEndpoint:
         """Relays an engine's answer, and ends the engine's work at once when the client leaves."""
         task = asyncio.current_task()
         assert task is not None
-        watch = asyncio.ensure_future(exchange.wait_for_disconnect())
-        watch.add_done_callback(lambda done: done.cancelled() or exchange.finished or task.cancel())
+        gone = False
+
+        def leave() -> None:
+            nonlocal gone
+            if not exchange.finished:
+                gone = True
+                task.cancel()
+
+        exchange.watch(leave)
         try:
             return await self._relay(exchange, progress, card, request, body, use)
         except asyncio.CancelledError:
-            if watch.done() and not watch.cancelled() and task.uncancel() == 0:
+            if gone and task.uncancel() == 0:
                 raise ClientDisconnected from None
             raise
         finally:
-            watch.cancel()
+            exchange.watch(None)
 
     async def _relay(
         self,
@@ -142,7 +160,9 @@ class DataPathEndpoint:
     ) -> KeptAnswer | None:
         hide_usage = _usage_is_ours(request)
         sent = ask_for_usage(body) if hide_usage else body
-        engine, response = await self._path.forwarder.forward(card, self._route.path, _engine_headers(exchange), sent)
+        engine, response = await self._path.forwarder.forward(
+            card, self._route.path, _engine_headers(exchange, progress), sent
+        )
         progress.engine = engine.lease.engine
         try:
             if response.status != 200:
@@ -188,17 +208,10 @@ def _usage_is_ours(request: DataPathRequest) -> bool:
     return request.stream_options is None or not request.stream_options.include_usage
 
 
-def _trace_carrier(exchange: Exchange) -> dict[str, str]:
-    names = ("traceparent", "tracestate")
-    return {name: value for name in names if (value := exchange.header(name.encode())) is not None}
-
-
-def _engine_headers(exchange: Exchange) -> HeaderList:
+def _engine_headers(exchange: Exchange, progress: Progress) -> HeaderList:
     """The client's own headers end here; what goes on is the trace context and the request id."""
-    carrier: dict[str, str] = {}
-    propagate.inject(carrier)
     return [
         (b"content-type", b"application/json"),
         (REQUEST_ID_HEADER, exchange.request_id.encode()),
-        *((name.encode(), value.encode()) for name, value in carrier.items()),
+        (b"traceparent", progress.trace.traceparent),
     ]

@@ -1,49 +1,63 @@
 """What is written down of a request once its last byte was sent: metrics, its span, and a line in the log."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
-import structlog
 from opentelemetry import trace
 
 from contracts.keys import ApiKey
 from contracts.models import ModelCard
 from gateway.metrics import Metrics
+from gateway.relay.access_log import AccessLog
 from gateway.relay.exchange import Exchange
 from gateway.relay.route import DataPathRoute
 from gateway.relay.sse import Usage
+from gateway.relay.tracing import RequestTrace
 
 CLIENT_CLOSED_REQUEST = 499
 """nginx's status for a client that left; it is only written down, never sent."""
+MOST_SERIES = 4096
+NO_USAGE = Usage()
 
 
 @dataclass(slots=True)
 class Progress:
     """What is known of a request so far."""
 
+    trace: RequestTrace
     key: ApiKey | None = None
     card: ModelCard | None = None
     engine: str | None = None
     cache: Literal["hit", "miss", "bypass"] | None = None
     limited: bool = False
     reserved_tokens: int = 0
-    usage: Usage = field(default_factory=Usage)
+    usage: Usage = NO_USAGE
     first_byte_s: float | None = None
     disconnected: bool = False
 
 
 class Recorder:
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, log: AccessLog) -> None:
         self._metrics = metrics
-        self._log = structlog.get_logger("gateway.access")
+        self._log = log
+        # Finding a series by its labels costs more than counting in it.
+        remember = lru_cache(MOST_SERIES)
+        self._requests = remember(metrics.requests.labels)
+        self._durations = remember(metrics.request_duration.labels)
+        self._first_bytes = remember(metrics.time_to_first_token.labels)
+        self._tokens = remember(metrics.tokens.labels)
+        self._cache = remember(metrics.cache.labels)
 
-    def record(self, route: DataPathRoute, exchange: Exchange, progress: Progress, span: trace.Span) -> None:
+    def record(self, route: DataPathRoute, exchange: Exchange, progress: Progress) -> None:
         status = CLIENT_CLOSED_REQUEST if progress.disconnected else exchange.status or 500
         duration_s = exchange.elapsed_s()
         self._count(route, progress, status, duration_s)
-        self._describe(span, route, exchange, progress, status)
-        self._log.info(
-            "request",
+        if progress.trace.span is not None:
+            self._describe(progress.trace.span, route, exchange, progress, status)
+            progress.trace.span.end()
+        self._log.write(
+            progress.trace.trace_id,
             request_id=exchange.request_id,
             route=route.path,
             status=status,
@@ -59,19 +73,19 @@ class Recorder:
     def _count(self, route: DataPathRoute, progress: Progress, status: int, duration_s: float) -> None:
         metrics, usage = self._metrics, progress.usage
         model = progress.card.name if progress.card else ""
-        metrics.requests.labels(route.path, model, str(status)).inc()
-        metrics.request_duration.labels(route.path, model).observe(duration_s)
+        self._requests(route.path, model, str(status)).inc()
+        self._durations(route.path, model).observe(duration_s)
         if progress.cache is not None:
-            metrics.cache.labels(progress.cache).inc()
+            self._cache(progress.cache).inc()
         if progress.limited:
             metrics.limited.inc()
         if progress.disconnected:
             metrics.disconnects.inc()
         if progress.first_byte_s is not None:
-            metrics.time_to_first_token.labels(model).observe(progress.first_byte_s)
+            self._first_bytes(model).observe(progress.first_byte_s)
         if usage.total_tokens:
-            metrics.tokens.labels(model, "input").inc(usage.prompt_tokens)
-            metrics.tokens.labels(model, "output").inc(usage.completion_tokens or 0)
+            self._tokens(model, "input").inc(usage.prompt_tokens)
+            self._tokens(model, "output").inc(usage.completion_tokens or 0)
 
     @staticmethod
     def _describe(span: trace.Span, route: DataPathRoute, exchange: Exchange, progress: Progress, status: int) -> None:

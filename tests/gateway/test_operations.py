@@ -4,7 +4,7 @@ import json
 
 import httpx
 
-from tests.gateway.conftest import CHAT, MODEL, Serving, chat_body
+from tests.gateway.conftest import CHAT, MODEL, Serving, chat_body, wait_until
 from tests.gateway_process import GatewayProcess
 
 
@@ -65,6 +65,7 @@ async def test_a_requests_log_line_carries_its_trace_and_never_its_prompt(servin
         answer = await client.post(
             CHAT, json=chat_body("a very private prompt"), headers={"traceparent": f"00-{trace_id}-00f067aa0ba902b7-01"}
         )
+    wait_until(lambda: answer.headers["x-request-id"] in serving.gateway.process.log.read_text())
     log = serving.gateway.process.log.read_text()
     line = next(json.loads(line) for line in log.splitlines() if answer.headers["x-request-id"] in line)
 
