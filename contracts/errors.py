@@ -106,6 +106,10 @@ class BodyTooLarge(ApiError):
     status, type, code = 413, "invalid_request_error", "request_too_large"
 
 
+class HeadTooLarge(ApiError):
+    status, type, code = 431, "invalid_request_error", "request_header_fields_too_large"
+
+
 class NotFound(ApiError):
     status, type, code = 404, "invalid_request_error", "not_found"
 

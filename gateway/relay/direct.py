@@ -18,6 +18,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from contracts.errors import ApiError, HeadTooLarge
 from gateway.relay.exchange import ClientDisconnected, Exchange, HeaderList
 
 MAX_HEAD_BYTES = 32 * 1024
@@ -192,7 +193,7 @@ class DirectProtocol(asyncio.Protocol):
         head_bytes = data.find(b"\r\n\r\n") + 4
         if head_bytes < 4:
             if len(data) > MAX_HEAD_BYTES:
-                self._hand_over()
+                self._refuse(HeadTooLarge(f"The request's headers are larger than {MAX_HEAD_BYTES} bytes."))
             return
         headers = _parse(data[:head_bytes])
         if headers is None:
@@ -211,6 +212,13 @@ class DirectProtocol(asyncio.Protocol):
         self._server_state.tasks.discard(task)
         if task is self._task and self._exchange is not None and not self.closed:
             self._transport.abort()  # an answer that broke off must not look complete
+
+    def _refuse(self, error: ApiError) -> None:
+        self._keep_alive = False
+        body = error.envelope().model_dump_json().encode()
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+        self.send(self.head(error.status, headers) + body)
+        self._transport.close()
 
     def _hand_over(self) -> None:
         self._let_go()
