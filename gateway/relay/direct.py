@@ -25,6 +25,8 @@ MAX_HEAD_BYTES = 32 * 1024
 MAX_PIPELINED_BYTES = 64 * 1024
 MAX_SKIPPED_BYTES = 64 << 20
 """Unread rest of a refused body that is read and dropped, so that the client gets to see the refusal."""
+LINGER_S = 1.0
+"""Closed at once on a client that still sends, a connection would be reset and the refusal lost (RFC 9112, 9.6)."""
 
 Handler = Callable[[Exchange], Coroutine[Any, Any, None]]
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
@@ -218,7 +220,8 @@ class DirectProtocol(asyncio.Protocol):
         body = error.envelope().model_dump_json().encode()
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
         self.send(self.head(error.status, headers) + body)
-        self._transport.close()
+        self._buffer, self._skip_bytes = b"", MAX_SKIPPED_BYTES
+        self._loop.call_later(LINGER_S, self._transport.close)
 
     def _hand_over(self) -> None:
         self._let_go()
