@@ -44,20 +44,20 @@ class Forwarder:
                     raise failure
                 engine = await self._fleet.wait_for(card)
             tried.append(engine)
-            engine.in_flight += 1
+            engine.occupancy.begin()
             try:
                 response = await engine.upstream.post(path, headers, body)
             except UpstreamError as error:
-                engine.in_flight -= 1
+                engine.occupancy.end()
                 failure = self._note_failure(engine, card, error)
                 continue
             except BaseException:
-                engine.in_flight -= 1
+                engine.occupancy.end()
                 raise
             if response.status != NOT_LOADED_HERE:
                 return engine, response
             response.abort()
-            engine.in_flight -= 1
+            engine.occupancy.end()
             failure = NoEngineAvailable(f"The model `{card.name}` is not loaded at the moment.", retry_after_s=1)
             self._fleet.look_soon()
         assert failure is not None
@@ -65,7 +65,7 @@ class Forwarder:
 
     @staticmethod
     def done(engine: Engine) -> None:
-        engine.in_flight -= 1
+        engine.occupancy.end()
 
     def _note_failure(
         self, engine: Engine, card: ModelCard, error: UpstreamError

@@ -14,6 +14,7 @@ from contracts.models import ModelCard
 from contracts.settings import GatewaySettings
 from gateway.metrics import Metrics
 from gateway.relay.upstream import Upstream
+from gateway.routing.occupancy import Occupancy
 from store import redis_names
 from store.leases import LeaseStore
 
@@ -28,8 +29,17 @@ class Engine:
     def __init__(self, lease: EngineLease, upstream: Upstream) -> None:
         self.lease = lease
         self.upstream = upstream
-        self.in_flight = 0
+        self.occupancy = Occupancy(lease.capacity)
         self.suspended_until = 0.0
+
+    @property
+    def in_flight(self) -> int:
+        return self.occupancy.in_flight
+
+    def renew(self, lease: EngineLease) -> None:
+        self.lease = lease
+        load = lease.load
+        self.occupancy.renew(reported=load.running + load.waiting, capacity=lease.capacity, now=time.monotonic())
 
     def suspend(self) -> None:
         """Prefers other engines for a while, after a failed attempt."""
@@ -129,9 +139,10 @@ class Fleet:
             self._engines.pop(gone).upstream.close_idle()  # running answers keep theirs to the end
         for lease in leases:
             if (engine := self._engines.get(lease.engine)) is not None and engine.lease.url == lease.url:
-                engine.lease = lease
+                engine.renew(lease)
             else:
-                self._engines[lease.engine] = Engine(lease, self._connect(lease.url))
+                engine = self._engines[lease.engine] = Engine(lease, self._connect(lease.url))
+                engine.renew(lease)
         self._count_engines()
         async with self._updated:
             self._updated.notify_all()
