@@ -24,6 +24,7 @@ from gateway.envelope import Envelope
 from gateway.errors import install_error_handlers
 from gateway.limits.admission import AdmissionControl
 from gateway.metrics import Metrics
+from gateway.redis_pipe import RedisPipe
 from gateway.relay.access_log import AccessLog
 from gateway.relay.endpoint import DataPath, DataPathEndpoint
 from gateway.relay.forward import Forwarder
@@ -55,6 +56,7 @@ def create_app(settings: Settings) -> FastAPI:
     background = Background()
     database = Database(settings.database_url)
     redis = Redis.from_url(settings.redis_url, socket_timeout=REDIS_TIMEOUT_S, socket_connect_timeout=REDIS_TIMEOUT_S)
+    pipe = RedisPipe(settings.redis_url, timeout_s=REDIS_TIMEOUT_S)
     news_redis = Redis.from_url(settings.redis_url, socket_connect_timeout=REDIS_TIMEOUT_S, health_check_interval=10)
 
     limiter = create_edge_limiter()
@@ -70,7 +72,7 @@ def create_app(settings: Settings) -> FastAPI:
     data_path = DataPath(
         authenticator=authenticator,
         models=directory,
-        admission=AdmissionControl(redis, settings.limits, metrics),
+        admission=AdmissionControl(pipe, settings.limits, metrics),
         cache=AnswerCache(redis, settings.cache, metrics),
         forwarder=Forwarder(fleet, metrics),
         recorder=Recorder(metrics, access_log),
@@ -87,6 +89,7 @@ def create_app(settings: Settings) -> FastAPI:
         await background.close()
         access_log.flush()
         fleet.close()
+        await pipe.close()
         await redis.aclose()
         await news_redis.aclose()
         database.dispose()

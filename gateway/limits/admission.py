@@ -4,13 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from contracts.errors import RateLimitExceeded
 from contracts.keys import ApiKey
 from contracts.settings import LimitSettings
 from gateway.metrics import Metrics
+from gateway.redis_pipe import Argument, RedisPipe
 from store import redis_names
 
 HeaderList = list[tuple[bytes, bytes]]
@@ -32,10 +32,10 @@ class AdmissionControl:
     uncached: serving counts more than counting.
     """
 
-    def __init__(self, redis: Redis, limits: LimitSettings, metrics: Metrics) -> None:
+    def __init__(self, redis: RedisPipe, limits: LimitSettings, metrics: Metrics) -> None:
         folder = Path(__file__).parent
-        self._admit = redis.register_script((folder / "admit.lua").read_text())
-        self._settle = redis.register_script((folder / "settle.lua").read_text())
+        self._admit = redis.script((folder / "admit.lua").read_text())
+        self._settle = redis.script((folder / "settle.lua").read_text())
         self._limits = limits
         self._metrics = metrics
         self._log = structlog.get_logger(__name__)
@@ -48,9 +48,9 @@ class AdmissionControl:
             redis_names.token_bucket(key.tenant, key.id),
             redis_names.cached_answer(key.tenant, cache_digest or ""),
         ]
-        arguments = [requests_limit, tokens_limit, estimated_tokens, "1" if cache_digest else "0"]
+        arguments: list[Argument] = [requests_limit, tokens_limit, estimated_tokens, "1" if cache_digest else "0"]
         try:
-            reply = await self._admit(keys=names, args=arguments)
+            reply = await self._admit(names, arguments)
         except RedisError as error:
             self._metrics.redis_errors.labels("admission").inc()
             self._log.warning("admitted without limits", reason=type(error).__name__)
@@ -81,7 +81,7 @@ class AdmissionControl:
         _, tokens_limit = self._limits_of(key)
         name = redis_names.token_bucket(key.tenant, key.id)
         try:
-            await self._settle(keys=[name], args=[tokens_limit, reserved_tokens - used_tokens])
+            await self._settle([name], [tokens_limit, reserved_tokens - used_tokens])
         except RedisError:
             self._metrics.redis_errors.labels("settlement").inc()
 
