@@ -23,8 +23,10 @@ ApiError
 └── ServerError                 500 server_error
     ├── EngineError             502 code engine_error
     ├── NoEngineAvailable       503 code no_engine_available
+    ├── EnginesFull             503 code engines_full
     ├── ServiceUnavailable      503 code service_unavailable
-    └── EngineTimeout           504 code engine_timeout
+    ├── EngineTimeout           504 code engine_timeout
+    └── DeadlineExceeded        504 code deadline_exceeded
 
 Source of the shape: OpenAI API reference, "Error codes".
 """
@@ -168,9 +170,21 @@ class NoEngineAvailable(ServerError):
     status, code = 503, "no_engine_available"
 
 
+class EnginesFull(ServerError):
+    """More requests wait than the queue holds, or this one waited for as long as it may."""
+
+    status, code = 503, "engines_full"
+
+
 class ServiceUnavailable(ServerError):
     status, code = 503, "service_unavailable"
 
 
 class EngineTimeout(ServerError):
     status, code = 504, "engine_timeout"
+
+
+class DeadlineExceeded(ServerError):
+    """The time is over that the client itself gave with `x-request-timeout`."""
+
+    status, code = 504, "deadline_exceeded"

@@ -61,6 +61,17 @@ class GatewaySettings(Section):
     )
 
 
+class QueueSettings(Section):
+    """Requests wait here while the engines of their base model are full; each gateway has a queue for each."""
+
+    max_wait_s: Seconds = Field(60.0, description="Longest that a request waits for a free place at an engine.")
+    max_length: PositiveInt = Field(2048, description="Requests that wait for one base model's engines at most.")
+    max_length_per_tenant: PositiveInt = Field(512, description="Of these, requests of one tenant at most.")
+    tenant_weights: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        {}, description='Shares of tenants when engines are full, for example {"acme": 4}; 1 for all others.'
+    )
+
+
 class EngineSettings(Section):
     host: str = Field("127.0.0.1", description="Address vLLM listens on, and that gateways reach it by.")
     port: PositiveInt = Field(8100, description="Port vLLM listens on.")
@@ -106,6 +117,7 @@ class Settings(BaseSettings):
     limits: LimitSettings = LimitSettings()
     cache: CacheSettings = CacheSettings()
     gateway: GatewaySettings = GatewaySettings()
+    queue: QueueSettings = QueueSettings()
     engine: EngineSettings = EngineSettings()
     worker: WorkerSettings = WorkerSettings()
     telemetry: TelemetrySettings = TelemetrySettings()

@@ -37,3 +37,19 @@ class Metrics:
         )
         self.disconnects = Counter("flywheel_client_disconnects", "Clients that left early.", registry=registry)
         self.redis_errors = Counter("flywheel_redis_errors", "Redis calls that failed.", ["concern"], registry=registry)
+        self.queue_length = Gauge(
+            "flywheel_queue_length", "Requests that wait for a free place at an engine.", ["model"], registry=registry
+        )
+        self.queue_wait = Histogram(
+            "flywheel_queue_wait_seconds",
+            "How long requests that had to wait did so.",
+            ["model"],
+            registry=registry,
+            buckets=SECONDS,
+        )
+        self.queue_refused = Counter(
+            "flywheel_queue_refused",
+            "Requests that got no place: gateway_full, tenant_full, waited_too_long or deadline.",
+            ["model", "reason"],
+            registry=registry,
+        )

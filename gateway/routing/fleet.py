@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import structlog
 from redis.asyncio import Redis
@@ -65,6 +65,7 @@ class Fleet:
         self._engines: dict[str, Engine] = {}
         self._look_now = asyncio.Event()
         self._updated = asyncio.Condition()
+        self._listeners: list[Callable[[], None]] = []
         self._log = structlog.get_logger(__name__)
         metrics.in_flight.set_function(self.in_flight)
 
@@ -86,6 +87,29 @@ class Fleet:
         ]
         now = time.monotonic()
         return min(candidates, key=lambda engine: (engine.suspended_until > now, engine.load()), default=None)
+
+    def has_room(self, model: str, *, beside: int = 0) -> bool:
+        """Whether an engine takes a request of this model now, beside so many that are on their way to engines.
+
+        True also where no engine serves the model: then there is no place to wait for.
+        """
+        room, served = -beside, False
+        for engine in self._engines.values():
+            if engine.lease.serves(model) and not engine.lease.draining:
+                served = True
+                free = engine.occupancy.free()
+                if free > 0:
+                    room += free
+                    if room > 0:
+                        return True
+        return not served
+
+    def engines(self) -> list[Engine]:
+        return list(self._engines.values())
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Calls `listener` after every look at the leases."""
+        self._listeners.append(listener)
 
     async def wait_for(self, card: ModelCard) -> Engine:
         """Waits for an engine where one can be expected: it starts on demand, or it is loading the adapter.
@@ -144,6 +168,8 @@ class Fleet:
                 engine = self._engines[lease.engine] = Engine(lease, self._connect(lease.url))
                 engine.renew(lease)
         self._count_engines()
+        for listener in self._listeners:
+            listener()
         async with self._updated:
             self._updated.notify_all()
 
