@@ -2,18 +2,20 @@
 PYTHON ?= python3.11
 PORT ?=
 EMBEDDINGS ?=
+QUICK ?=
 
 FLYWHEEL := .flywheel/envs/cli/bin/flywheel
 DEV := .flywheel/envs/dev/bin
 SERVICES := cli gateway engine worker
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test lint lock clean
+.PHONY: help up down test lint lock clean bench-gateway
 
 help: ## Show this list.
 	@echo "Usage: make TARGET [VARIABLE=value]"
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "Variables of up: PORT=8000 (the gateway's port), EMBEDDINGS=1 (start the embedding engine too)."
+	@echo "Variables of bench-gateway: QUICK=1 (fewer and shorter rounds, under 5 minutes)."
 
 up: ## Install what is missing, start everything, print how to use it.
 	@$(PYTHON) cli/bootstrap.py $(SERVICES)
@@ -35,6 +37,10 @@ lint: ## Check style, types and the direction of imports.
 
 lock: ## Choose the packages' versions anew and write locks/.
 	@$(PYTHON) -m cli.lock
+
+bench-gateway: ## Measure the gateway beside its peers; the last line is JSON.
+	@$(PYTHON) cli/bootstrap.py dev peers
+	@$(DEV)/python -m loadtests.peers $(if $(filter-out 0,$(QUICK)),--quick)
 
 clean: down ## Stop everything and remove environments, state and caches.
 	@rm -rf .flywheel .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -1,0 +1,16 @@
+"""How long everything is measured."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    rounds: int
+    wrk_s: int
+    wrk_alone_s: int
+    streams_s: int
+    open_streams: int
+
+
+FULL = Effort(rounds=5, wrk_s=5, wrk_alone_s=2, streams_s=4, open_streams=5000)
+QUICK = Effort(rounds=3, wrk_s=1, wrk_alone_s=1, streams_s=2, open_streams=5000)
