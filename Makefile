@@ -3,19 +3,21 @@ PYTHON ?= python3.11
 PORT ?=
 EMBEDDINGS ?=
 QUICK ?=
+WHAT ?=
 
 FLYWHEEL := .flywheel/envs/cli/bin/flywheel
 DEV := .flywheel/envs/dev/bin
 SERVICES := cli gateway engine worker
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test lint lock clean bench-gateway
+.PHONY: help up down test lint lock clean bench-gateway profile-gateway
 
 help: ## Show this list.
 	@echo "Usage: make TARGET [VARIABLE=value]"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "Variables of up: PORT=8000 (the gateway's port), EMBEDDINGS=1 (start the embedding engine too)."
 	@echo "Variables of bench-gateway: QUICK=1 (fewer and shorter rounds, under 5 minutes)."
+	@echo "Variables of profile-gateway: WHAT=pass-through or cache-hit."
 
 up: ## Install what is missing, start everything, print how to use it.
 	@$(PYTHON) cli/bootstrap.py $(SERVICES)
@@ -41,6 +43,10 @@ lock: ## Choose the packages' versions anew and write locks/.
 bench-gateway: ## Measure the gateway beside its peers; the last line is JSON.
 	@$(PYTHON) cli/bootstrap.py dev peers
 	@$(DEV)/python -m loadtests.peers $(if $(filter-out 0,$(QUICK)),--quick)
+
+profile-gateway: ## Show where the gateway's microseconds go.
+	@$(PYTHON) cli/bootstrap.py dev peers
+	@$(DEV)/python -m loadtests.peers.profile $(WHAT)
 
 clean: down ## Stop everything and remove environments, state and caches.
 	@rm -rf .flywheel .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
