@@ -1,5 +1,6 @@
 """Wires the gateway. The only place that builds its parts."""
 
+import gc
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -85,6 +86,8 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         for work in (directory.run(), fleet.run(), news.run()):
             background.run_forever(work)
+        gc.collect()
+        gc.freeze()  # what lives as long as the process need not be looked through again, which takes up to 0.1 s
         yield
         await background.close()
         access_log.flush()

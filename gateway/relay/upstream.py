@@ -70,6 +70,7 @@ class _Connection(asyncio.Protocol):
         self._header_bytes = 0
         self._error: UpstreamError | None = None
         self._until_close = True
+        self._keep_alive = False
         self.status = 0
         self.headers: HeaderList = []
         self.head_complete = False
@@ -106,7 +107,7 @@ class _Connection(asyncio.Protocol):
 
     @property
     def reusable(self) -> bool:
-        return self.complete and not self.closed and not self._chunks and bool(self._parser.should_keep_alive())
+        return self.complete and self._keep_alive and not self.closed and not self._chunks
 
     def close(self) -> None:
         self.closed = True
@@ -199,6 +200,7 @@ class _Connection(asyncio.Protocol):
             self.headers, self._until_close = [], True
             return
         self.complete = True
+        self._keep_alive = bool(self._parser.should_keep_alive())  # the parser forgets it afterwards
         self._wake()
 
 

@@ -25,6 +25,7 @@ class Received:
     path: str
     headers: dict[str, str]
     body: Any
+    client_port: int
     chunks_sent: int = 0
     finished: bool = False
     client_gone: bool = False
@@ -65,7 +66,8 @@ class FakeEngine:
             await self._control(Response(connection, writer, HEALTHY), request)
             return True
         behaviour = self._next_behaviour(request.path)
-        received = Received(request.method, request.path, request.headers, _decoded(request.body))
+        client_port = writer.get_extra_info("peername")[1]
+        received = Received(request.method, request.path, request.headers, _decoded(request.body), client_port)
         self._received.append(received)
         response = Response(connection, writer, behaviour)
         self._running += 1

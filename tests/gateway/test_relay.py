@@ -220,3 +220,11 @@ async def test_a_request_waits_for_an_engine_that_starts_on_demand(
 
     assert answer.status_code == 200
     assert answer.json()["model"] == name
+
+
+async def test_connections_to_the_engine_are_kept(serving: Serving):
+    async with serving.gateway.client() as client:
+        for stream in (False, True, False):
+            assert (await client.post(CHAT, json=chat_body(stream=stream))).status_code == 200
+
+    assert len({request["client_port"] for request in serving.engine.requests()}) == 1
