@@ -1,4 +1,4 @@
-"""The keys of the stack, in the database that its gateways read, and news of their end."""
+"""Keys and tenants of the stack, in the database that its gateways read, and news of their changes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,14 +13,28 @@ from contracts.settings import Settings
 from store import redis_names
 from store.database import Database
 from store.keys import KeyRepository
+from store.tenants import TenantRepository
 
 
 @contextmanager
 def open_keys(settings: Settings) -> Iterator[KeyRepository]:
     """The keys of the stack. Raises CliError where its database or its pepper cannot be used."""
+    with _open_database(settings) as database:
+        yield KeyRepository(database, settings.auth.pepper.get_secret_value())
+
+
+@contextmanager
+def open_tenants(settings: Settings) -> Iterator[TenantRepository]:
+    """The tenants of the stack. Raises CliError where its database cannot be used."""
+    with _open_database(settings) as database:
+        yield TenantRepository(database)
+
+
+@contextmanager
+def _open_database(settings: Settings) -> Iterator[Database]:
     database = Database(settings.database_url)
     try:
-        yield KeyRepository(database, settings.auth.pepper.get_secret_value())
+        yield database
     except OperationalError as error:
         reason = str(error.orig).splitlines()[0]
         raise CliError(

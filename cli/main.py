@@ -5,7 +5,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from cli.commands import chat, config, down, finetune, keys, models, status, up
+from cli.commands import chat, config, down, finetune, keys, models, status, tenants, up
 from cli.errors import CliError
 
 
@@ -34,6 +34,7 @@ app.command("down")(down.down)
 app.command("status")(status.status)
 app.command("config")(config.config)
 app.add_typer(keys.app, name="keys")
+app.add_typer(tenants.app, name="tenants")
 app.command("models")(models.models)
 app.command("chat")(chat.chat)
 app.command("finetune")(finetune.finetune)

@@ -20,6 +20,7 @@ ApiError
 │   └── InvalidApiKey           code invalid_api_key
 ├── PermissionDenied            403 code insufficient_permissions
 ├── RateLimitExceeded           429 code rate_limit_exceeded
+│   └── InsufficientQuota       429 insufficient_quota
 └── ServerError                 500 server_error
     ├── EngineError             502 code engine_error
     ├── NoEngineAvailable       503 code no_engine_available
@@ -156,6 +157,14 @@ class PermissionDenied(ApiError):
 
 class RateLimitExceeded(ApiError):
     status, type, code = 429, "rate_limit_error", "rate_limit_exceeded"
+
+
+class InsufficientQuota(RateLimitExceeded):
+    type, code = "insufficient_quota", "insufficient_quota"
+
+    def headers(self) -> dict[str, str]:
+        """OpenAI's SDKs try a 429 again unless they are told not to; a budget stays used up for hours."""
+        return {**super().headers(), "x-should-retry": "false"}
 
 
 class ServerError(ApiError):

@@ -2,14 +2,16 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from contracts.limits import NO_LIMITS, Limits
 
 Scope = Literal["inference", "jobs", "admin"]
 ALL_SCOPES: tuple[Scope, ...] = ("inference", "jobs", "admin")
 
 
-class ApiKey(BaseModel):
-    model_config = ConfigDict(frozen=True)
+class ApiKey(Limits):
+    """A key with its own limits, and those that it shares with its tenant's other keys."""
 
     id: str
     tenant: str
@@ -17,8 +19,7 @@ class ApiKey(BaseModel):
     hint: str = Field(description="First and last letters of the secret, to recognise it by.")
     scopes: frozenset[Scope]
     models: frozenset[str] | None = Field(None, description="Models that it may use; None allows all.")
-    requests_per_minute: int | None = Field(None, description="Overrides the default of the settings.")
-    tokens_per_minute: int | None = Field(None, description="Overrides the default of the settings.")
+    tenant_limits: Limits = Field(NO_LIMITS, description="Known where a key was looked up by its secret.")
     created_at: int = Field(description="Unix seconds.")
     expires_at: int | None = Field(None, description="Unix seconds.")
     revoked_at: int | None = Field(None, description="Unix seconds.")

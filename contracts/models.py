@@ -26,5 +26,7 @@ class ModelCard(BaseModel):
     metrics: dict[str, float] = Field(default_factory=dict)
     licence: str | None = None
     context_length: int = Field(description="Longest prompt plus completion, in tokens.")
+    input_price: float | None = Field(None, ge=0, description="Of a million prompt tokens; None costs nothing.")
+    output_price: float | None = Field(None, ge=0, description="Of a million completion tokens; None costs nothing.")
     on_demand: bool = Field(False, description="A supervisor starts its engine at the first request.")
     created_at: int = Field(description="Unix seconds.")

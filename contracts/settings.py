@@ -5,7 +5,7 @@ A nested field is named with two underscores: `FLYWHEEL_LIMITS__REQUESTS_PER_MIN
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -33,6 +33,14 @@ class LimitSettings(Section):
     requests_per_minute: PositiveInt = Field(600, description="Requests a minute of a key that sets none itself.")
     tokens_per_minute: PositiveInt = Field(
         400_000, description="Prompt and completion tokens a minute of a key that sets none itself."
+    )
+    concurrency_lease_s: Annotated[float, Field(ge=1)] = Field(
+        10.0, description="Seconds after which the requests in flight of a gateway that was killed no longer count."
+    )
+    without_redis: Literal["local", "refuse"] = Field(
+        "local",
+        description="While Redis is away: `local` lets each gateway count rates and concurrency by itself, without "
+        "budgets; `refuse` answers 503.",
     )
     edge_requests_per_minute: PositiveInt = Field(
         600, description="Requests a minute of an address to the routes that ask for no key."

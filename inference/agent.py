@@ -199,6 +199,8 @@ def _card(model: CatalogueModel, weights: Weights) -> ModelCard:
         digest=weights.digest,
         licence=model.licence,
         context_length=model.context_length,
+        input_price=model.input_price,
+        output_price=model.output_price,
         on_demand=model.on_demand,
         created_at=int(time.time()),
     )

@@ -65,6 +65,10 @@ class CatalogueModel(_Entry):
     source: Source
     licence: str | None = None
     context_length: Annotated[int, Field(ge=16)] = Field(description="Longest prompt plus completion, in tokens.")
+    input_price: Annotated[float, Field(ge=0)] | None = Field(
+        None, description="Of a million prompt tokens, in the currency of the budgets; counts against budgets of money."
+    )
+    output_price: Annotated[float, Field(ge=0)] | None = Field(None, description="Of a million completion tokens.")
     on_demand: bool = Field(False, description="Its engine is started at the first request.")
     default_sampling: dict[str, float] = Field(
         default_factory=dict, description="Sampling fields for requests that do not set them, for example temperature."

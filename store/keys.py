@@ -11,8 +11,10 @@ from sqlalchemy import select
 
 from contracts.identifiers import new_id
 from contracts.keys import ApiKey, Scope
+from contracts.limits import Limits
 from store.database import Database
-from store.tables import ApiKeyRow
+from store.tables import ApiKeyRow, TenantRow
+from store.tenants import to_tenant
 
 MIN_PEPPER_LETTERS = 32
 SECRET_PREFIX = "sk-fw-"  # noqa: S105 (the public part of every key)
@@ -49,10 +51,11 @@ class KeyRepository:
         name: str,
         scopes: Iterable[Scope],
         models: Iterable[str] | None = None,
-        requests_per_minute: int | None = None,
-        tokens_per_minute: int | None = None,
         expires_at: int | None = None,
+        **limits: float | None,
     ) -> NewApiKey:
+        """A new key. `limits` are the fields of contracts.limits.Limits. Raises ValueError where they make no sense."""
+        own = Limits.model_validate(limits, extra="forbid")
         secret = SECRET_PREFIX + secrets.token_urlsafe(32)
         row = ApiKeyRow(
             id=new_id("key"),
@@ -62,8 +65,7 @@ class KeyRepository:
             hint=f"{secret[:10]}…{secret[-4:]}",
             scopes=sorted(scopes),
             models=None if models is None else sorted(models),
-            requests_per_minute=requests_per_minute,
-            tokens_per_minute=tokens_per_minute,
+            **own.model_dump(),
             created_at=int(time.time()),
             expires_at=expires_at,
             revoked_at=None,
@@ -78,8 +80,13 @@ class KeyRepository:
         The look-up is by hash over an index, so its time says nothing about how much of a guess was right.
         """
         with self._database.session() as session:
-            row = session.scalar(select(ApiKeyRow).where(ApiKeyRow.hash == hash_secret(secret, self._pepper)))
-            return None if row is None else _to_key(row)
+            query = select(ApiKeyRow, TenantRow).outerjoin(TenantRow, TenantRow.id == ApiKeyRow.tenant)
+            found = session.execute(query.where(ApiKeyRow.hash == hash_secret(secret, self._pepper))).one_or_none()
+            if found is None:
+                return None
+            row, tenant = found
+            key = _to_key(row)
+            return key if tenant is None else key.model_copy(update={"tenant_limits": to_tenant(tenant)})
 
     def all(self) -> list[ApiKey]:
         with self._database.session() as session:

@@ -10,7 +10,25 @@ class Base(DeclarativeBase):
     type_annotation_map: ClassVar = {dict[str, Any]: JSON, list[str]: JSON}
 
 
-class ApiKeyRow(Base):
+class LimitColumns:
+    """What a key or a tenant may use: the columns of contracts.limits.Limits."""
+
+    requests_per_minute: Mapped[int | None]
+    tokens_per_minute: Mapped[int | None]
+    concurrency: Mapped[int | None]
+    tokens_per_day: Mapped[int | None] = mapped_column(BigInteger)
+    tokens_per_month: Mapped[int | None] = mapped_column(BigInteger)
+    money_per_day: Mapped[float | None]
+    money_per_month: Mapped[float | None]
+
+
+class TenantRow(LimitColumns, Base):
+    __tablename__ = "tenants"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+
+
+class ApiKeyRow(LimitColumns, Base):
     __tablename__ = "api_keys"
 
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
@@ -20,8 +38,6 @@ class ApiKeyRow(Base):
     hint: Mapped[str] = mapped_column(String(32))
     scopes: Mapped[list[str]]
     models: Mapped[list[str] | None]
-    requests_per_minute: Mapped[int | None]
-    tokens_per_minute: Mapped[int | None]
     created_at: Mapped[int] = mapped_column(BigInteger)
     expires_at: Mapped[int | None] = mapped_column(BigInteger)
     revoked_at: Mapped[int | None] = mapped_column(BigInteger)
@@ -55,6 +71,8 @@ class ModelRow(Base):
     metrics: Mapped[dict[str, Any]]
     licence: Mapped[str | None] = mapped_column(String(128))
     context_length: Mapped[int]
+    input_price: Mapped[float | None]
+    output_price: Mapped[float | None]
     on_demand: Mapped[bool]
     created_at: Mapped[int] = mapped_column(BigInteger)
 

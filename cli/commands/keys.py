@@ -12,6 +12,16 @@ import typer
 
 from cli.errors import CliError
 from cli.home import Home
+from cli.limits import (
+    Concurrency,
+    MoneyPerDay,
+    MoneyPerMonth,
+    Rpm,
+    TokensPerDay,
+    TokensPerMonth,
+    Tpm,
+    describe_limits,
+)
 from cli.local_stack import stack_settings
 from cli.tables import make_table, print_table
 from contracts.invalidation import Invalidation
@@ -33,8 +43,13 @@ def create(
     model: Annotated[
         list[str] | None, typer.Option(help="A model it may use; repeat for several; all by default.")
     ] = None,
-    rpm: Annotated[int | None, typer.Option(min=1, help="Requests a minute.")] = None,
-    tpm: Annotated[int | None, typer.Option(min=1, help="Tokens a minute.")] = None,
+    rpm: Rpm = None,
+    tpm: Tpm = None,
+    concurrency: Concurrency = None,
+    budget_tokens_day: TokensPerDay = None,
+    budget_tokens_month: TokensPerMonth = None,
+    budget_money_day: MoneyPerDay = None,
+    budget_money_month: MoneyPerMonth = None,
     expires_in: Annotated[str | None, typer.Option(help="For example 30m, 12h or 90d.")] = None,
 ) -> None:
     """Make a key. Its secret is shown once, now."""
@@ -47,9 +62,14 @@ def create(
             name=name,
             scopes=_scopes(scope),
             models=model or None,
+            expires_at=expires_at,
             requests_per_minute=rpm,
             tokens_per_minute=tpm,
-            expires_at=expires_at,
+            concurrency=concurrency,
+            tokens_per_day=budget_tokens_day,
+            tokens_per_month=budget_tokens_month,
+            money_per_day=budget_money_day,
+            money_per_month=budget_money_month,
         )
     typer.echo(made.secret)
     typer.echo(f"{made.key.id}: keep the secret, it is not shown again.", err=True)
@@ -62,10 +82,11 @@ def list_keys() -> None:
 
     with open_keys(_settings()) as keys:
         known = keys.all()
-    table = make_table("id", "name", "tenant", "key", "scopes", "models", "state")
+    table = make_table("id", "name", "tenant", "key", "scopes", "models", "limits", "state")
     for key in known:
         models = "all" if key.models is None else " ".join(sorted(key.models))
-        table.add_row(key.id, key.name, key.tenant, key.hint, " ".join(sorted(key.scopes)), models, _state(key))
+        scopes, limits = " ".join(sorted(key.scopes)), describe_limits(key) or "default"
+        table.add_row(key.id, key.name, key.tenant, key.hint, scopes, models, limits, _state(key))
     print_table(table)
 
 

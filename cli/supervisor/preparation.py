@@ -35,6 +35,8 @@ def _register_on_demand_models(models: ModelRepository, catalogue: Catalogue) ->
                 digest="",
                 licence=model.licence,
                 context_length=model.context_length,
+                input_price=model.input_price,
+                output_price=model.output_price,
                 on_demand=True,
                 created_at=int(time.time()),
             )

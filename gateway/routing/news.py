@@ -22,7 +22,7 @@ class NewsListener:
             self._act_on(news)
 
     def _act_on(self, news: Invalidation | None) -> None:
-        if news is None or news.kind == "key":
+        if news is None or news.kind in ("key", "tenant"):
             self._authenticator.forget()
         if news is None or news.kind == "model":
             self._models.refresh_soon()

@@ -68,3 +68,38 @@ def test_without_redis_a_key_is_revoked_all_the_same_and_the_delay_is_told(
     done = flywheel("keys", "revoke", made.key.id, FLYWHEEL_REDIS_URL="redis://127.0.0.1:1/0")
     assert (done.returncode, "30 s" in done.stderr) == (0, True)
     assert keys.all()[0].revoked_at is not None
+
+
+def test_concurrency_and_budgets_are_kept_with_the_key(flywheel: Flywheel, keys: KeyRepository) -> None:
+    budgets = ("--budget-tokens-day", "1000", "--budget-tokens-month", "20000", "--budget-money-day", "0.5")
+    done = flywheel("keys", "create", "--concurrency", "4", *budgets, "--budget-money-month", "9")
+    key = keys.find_by_secret(done.stdout.strip())
+    assert key is not None
+    assert (key.concurrency, key.tokens_per_day, key.tokens_per_month) == (4, 1000, 20_000)
+    assert (key.money_per_day, key.money_per_month) == (0.5, 9.0)
+    assert "4 at a time, 1,000 tokens/day" in flywheel("keys", "list").stdout
+
+
+def test_a_tenants_limits_reach_its_keys_and_are_replaced_as_a_whole(flywheel: Flywheel, keys: KeyRepository) -> None:
+    made = keys.create(tenant="acme", name="ci", scopes=["inference"])
+    assert flywheel("tenants", "set", "acme", "--rpm", "60", "--budget-money-day", "2.5").returncode == 0
+    assert "60 rpm, 2.5 money/day" in flywheel("tenants", "list").stdout
+    limited = keys.find_by_secret(made.secret)
+    flywheel("tenants", "set", "acme", "--concurrency", "2")
+    replaced = keys.find_by_secret(made.secret)
+    assert limited is not None
+    assert replaced is not None
+    assert (limited.tenant_limits.requests_per_minute, limited.tenant_limits.money_per_day) == (60, 2.5)
+    assert replaced.tenant_limits.requests_per_minute is None
+    assert replaced.tenant_limits.concurrency == 2
+
+
+async def test_a_tenants_new_limits_are_announced_to_gateways(
+    flywheel: Flywheel, keys: KeyRepository, redis: "Redis", redis_url: str
+) -> None:
+    async with redis.pubsub(ignore_subscribe_messages=True) as news:
+        await news.subscribe(redis_names.INVALIDATIONS)
+        await news.get_message(timeout=1)
+        await asyncio.to_thread(flywheel, "tenants", "set", "acme", "--rpm", "5", FLYWHEEL_REDIS_URL=redis_url)
+        message: Any = await news.get_message(timeout=5)
+    assert Invalidation.model_validate_json(message["data"]) == Invalidation(kind="tenant", id="acme")

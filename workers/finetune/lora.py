@@ -53,6 +53,8 @@ def finetune_lora(spec: LoraSpec, run: JobRun) -> JobResult:
         metrics=trained.metrics,
         licence=base.licence,
         context_length=base.context_length,
+        input_price=base.input_price,
+        output_price=base.output_price,
         created_at=int(time.time()),
     )
     return JobResult(f"The job succeeded. The model is `{card.name}`.", card, trained.tokens)
