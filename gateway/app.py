@@ -46,6 +46,8 @@ from telemetry.traces import configure_traces
 
 SERVICE = "flywheel-gateway"
 REDIS_TIMEOUT_S = 2.0
+PIPE_TIMEOUT_S = 1.0
+"""Requests wait for the pipe, but only until it is known that Redis is away."""
 # The data path makes its own span a request, with the field's names; probes and scrapes would drown the rest.
 UNTRACED_PATHS = frozenset({*(route.path for route in ROUTES), "/health/live", "/health/ready", "/metrics"})
 
@@ -57,7 +59,7 @@ def create_app(settings: Settings) -> FastAPI:
     background = Background()
     database = Database(settings.database_url)
     redis = Redis.from_url(settings.redis_url, socket_timeout=REDIS_TIMEOUT_S, socket_connect_timeout=REDIS_TIMEOUT_S)
-    pipe = RedisPipe(settings.redis_url, timeout_s=REDIS_TIMEOUT_S)
+    pipe = RedisPipe(settings.redis_url, timeout_s=PIPE_TIMEOUT_S)
     news_redis = Redis.from_url(settings.redis_url, socket_connect_timeout=REDIS_TIMEOUT_S, health_check_interval=10)
 
     limiter = create_edge_limiter()
@@ -70,10 +72,11 @@ def create_app(settings: Settings) -> FastAPI:
     directory = ModelDirectory(model_rows)
     fleet = Fleet(redis, settings.gateway, metrics)
     news = NewsListener(news_redis, authenticator, directory, fleet)
+    admission = AdmissionControl(pipe, settings.limits, metrics)
     data_path = DataPath(
         authenticator=authenticator,
         models=directory,
-        admission=AdmissionControl(pipe, settings.limits, metrics),
+        admission=admission,
         cache=AnswerCache(redis, settings.cache, metrics),
         forwarder=Forwarder(fleet, metrics),
         recorder=Recorder(metrics, access_log),
@@ -84,7 +87,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        for work in (directory.run(), fleet.run(), news.run()):
+        for work in (directory.run(), fleet.run(), news.run(), admission.run()):
             background.run_forever(work)
         gc.collect()
         gc.freeze()  # what lives as long as the process need not be looked through again, which takes up to 0.1 s
@@ -92,6 +95,7 @@ def create_app(settings: Settings) -> FastAPI:
         await background.close()
         access_log.flush()
         fleet.close()
+        await admission.flush()
         await pipe.close()
         await redis.aclose()
         await news_redis.aclose()

@@ -36,6 +36,9 @@ class Metrics:
             "flywheel_engine_failures", "Attempts at an engine that failed.", ["model"], registry=registry
         )
         self.disconnects = Counter("flywheel_client_disconnects", "Clients that left early.", registry=registry)
+        self.limits_local = Gauge(
+            "flywheel_limits_local", "1 while Redis is away and limits are this gateway's own.", registry=registry
+        )
         self.redis_errors = Counter("flywheel_redis_errors", "Redis calls that failed.", ["concern"], registry=registry)
         self.queue_length = Gauge(
             "flywheel_queue_length", "Requests that wait for a free place at an engine.", ["model"], registry=registry

