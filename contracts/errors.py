@@ -20,7 +20,7 @@ ApiError
 │   └── InvalidApiKey           code invalid_api_key
 ├── PermissionDenied            403 code insufficient_permissions
 ├── RateLimitExceeded           429 code rate_limit_exceeded
-│   └── InsufficientQuota       429 insufficient_quota
+│   └── InsufficientQuota       code insufficient_quota
 └── ServerError                 500 server_error
     ├── EngineError             502 code engine_error
     ├── NoEngineAvailable       503 code no_engine_available

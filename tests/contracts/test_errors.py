@@ -7,9 +7,11 @@ from contracts.errors import ApiError, InvalidApiKey, ModelNotFound, RateLimitEx
 
 
 def tree(root: type[ApiError] = ApiError) -> Iterator[type[ApiError]]:
+    """The tree of the contract; services may refine it, for example to add headers."""
     for error in root.__subclasses__():
-        yield error
-        yield from tree(error)
+        if error.__module__ == errors.__name__:
+            yield error
+            yield from tree(error)
 
 
 def test_the_envelope_is_openais() -> None:
