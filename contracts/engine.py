@@ -15,6 +15,7 @@ class EngineLoad(BaseModel):
     running: int = Field(0, description="Requests in the running batch.")
     waiting: int = Field(0, description="Requests waiting for a place in the batch.")
     kv_cache_usage: float = Field(0.0, description="Share of KV-cache blocks in use, 0 to 1.")
+    kv_cache_tokens: int = Field(0, description="Tokens that the KV cache holds; 0 if unknown.")
 
 
 class EngineLease(BaseModel):

@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PositiveInt = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0)]
+RoutingPolicyName = Literal["round_robin", "least_loaded", "prefix_aware", "session_affinity", "adapter_aware"]
 
 
 class Section(BaseModel):
@@ -62,6 +63,9 @@ class GatewaySettings(Section):
     connect_timeout_s: Seconds = Field(2.0, description="Seconds to wait for an engine to accept a connection.")
     idle_timeout_s: Seconds = Field(
         300.0, description="Seconds that an engine may stay silent in the middle of an answer."
+    )
+    routing_policy: RoutingPolicyName = Field(
+        "prefix_aware", description="How one of several engines is chosen; gateway/routing/policies/ describes each."
     )
     connections_per_engine: PositiveInt = Field(1024, description="Connections open to one engine at most.")
     engine_start_wait_s: Seconds = Field(

@@ -35,6 +35,7 @@ from gateway.relay.tracing import Tracing
 from gateway.routing.fleet import Fleet
 from gateway.routing.models import ModelDirectory
 from gateway.routing.news import NewsListener
+from gateway.routing.policies import POLICIES
 from store.artifacts import ArtifactStore
 from store.database import Database
 from store.files import FileRepository
@@ -70,7 +71,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     file_rows, model_rows = FileRepository(database), ModelRepository(database)
     directory = ModelDirectory(model_rows)
-    fleet = Fleet(redis, settings.gateway, metrics)
+    fleet = Fleet(redis, settings.gateway, metrics, POLICIES[settings.gateway.routing_policy]())
     news = NewsListener(news_redis, authenticator, directory, fleet)
     admission = AdmissionControl(pipe, settings.limits, metrics)
     data_path = DataPath(

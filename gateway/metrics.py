@@ -32,6 +32,10 @@ class Metrics:
             "flywheel_in_flight_requests", "Requests that engines are answering for this gateway.", registry=registry
         )
         self.engines = Gauge("flywheel_engines", "Engines with a live lease.", ["model"], registry=registry)
+        self.ejected_engines = Gauge(
+            "flywheel_ejected_engines", "Live engines that get no requests because they failed.", registry=registry
+        )
+        self.retries = Counter("flywheel_retries", "Attempts after a failed one.", ["result"], registry=registry)
         self.engine_failures = Counter(
             "flywheel_engine_failures", "Attempts at an engine that failed.", ["model"], registry=registry
         )

@@ -5,6 +5,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from contracts.engine import EngineLoad
 
+_CACHE_CONFIG = "vllm:cache_config_info"
+_RELEVANT = ("vllm:num_requests_", "vllm:kv_cache_us", _CACHE_CONFIG)
+
 
 async def read_load(client: httpx.AsyncClient) -> EngineLoad:
     """Raises httpx.HTTPError when vLLM does not answer."""
@@ -15,13 +18,23 @@ async def read_load(client: httpx.AsyncClient) -> EngineLoad:
 
 def parse_load(metrics: str) -> EngineLoad:
     """Counts of a metric's series are added up; of the cache's usage the highest counts."""
-    relevant = "\n".join(line for line in metrics.splitlines() if "vllm:num_requests_" in line or "kv_cache_us" in line)
+    relevant = "\n".join(line for line in metrics.splitlines() if any(name in line for name in _RELEVANT))
     samples: dict[str, list[float]] = {}
+    kv_cache_tokens = 0
     for family in text_string_to_metric_families(relevant + "\n"):
         for sample in family.samples:
             samples.setdefault(sample.name, []).append(sample.value)
+            if sample.name == _CACHE_CONFIG:
+                kv_cache_tokens += _size_of(sample.labels)
     return EngineLoad(
         running=int(sum(samples.get("vllm:num_requests_running", []))),
         waiting=int(sum(samples.get("vllm:num_requests_waiting", []))),
         kv_cache_usage=max(samples.get("vllm:kv_cache_usage_perc", [0.0])),
+        kv_cache_tokens=kv_cache_tokens,
     )
+
+
+def _size_of(cache: dict[str, str]) -> int:
+    """Tokens of a KV cache, by the labels in which vLLM tells its configuration; 0 where it tells none."""
+    block_tokens, blocks = cache.get("block_size", ""), cache.get("num_gpu_blocks", "")
+    return int(block_tokens) * int(blocks) if block_tokens.isdigit() and blocks.isdigit() else 0

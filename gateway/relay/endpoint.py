@@ -40,6 +40,7 @@ from gateway.relay.route import DataPathRoute
 from gateway.relay.tracing import Tracing
 from gateway.relay.upstream import UpstreamError
 from gateway.routing.models import ModelDirectory
+from gateway.routing.request import RoutingRequest, session_of
 
 CACHE_HEADER = b"x-flywheel-cache"
 INFERENCE: tuple[KeyScope, ...] = ("inference",)
@@ -162,8 +163,9 @@ class DataPathEndpoint:
     ) -> KeptAnswer | None:
         hide_usage = _usage_is_ours(request)
         sent = ask_for_usage(body) if hide_usage else body
+        routing = RoutingRequest(card.name, request, session_of(request, exchange.request_headers))
         engine, response = await self._path.forwarder.forward(
-            card, self._route.path, _engine_headers(exchange, progress), sent
+            card, routing, self._route.path, _engine_headers(exchange, progress), sent
         )
         progress.engine = engine.lease.engine
         try:

@@ -2,17 +2,22 @@
 
 import structlog
 
-from contracts.errors import EngineError, EngineTimeout, NoEngineAvailable
+from contracts.errors import ApiError, EngineError, EngineTimeout, NoEngineAvailable
 from contracts.models import ModelCard
 from gateway.metrics import Metrics
+from gateway.relay import engine_errors
 from gateway.relay.upstream import (
+    ConnectFailed,
     HeaderList,
     TooManyConnections,
     UpstreamError,
     UpstreamResponse,
     UpstreamTimeout,
 )
-from gateway.routing.fleet import Engine, Fleet
+from gateway.routing.engine import Engine
+from gateway.routing.fleet import Fleet
+from gateway.routing.request import RoutingRequest
+from gateway.routing.retries import RetryBudget
 
 MAX_ATTEMPTS = 3
 NOT_LOADED_HERE = 404
@@ -22,27 +27,30 @@ NOT_LOADED_HERE = 404
 class Forwarder:
     """Picks an engine and gets the head of its answer.
 
-    Another engine is tried, up to `MAX_ATTEMPTS` in all, as long as the client has seen nothing: when an engine
-    cannot be reached, breaks off, or has lost the adapter. Raises NoEngineAvailable, EngineError, EngineTimeout.
+    Another engine is tried, up to `MAX_ATTEMPTS` in all and within the retry budget, as long as the client has seen
+    nothing: when an engine cannot be reached, breaks off, says that it failed, or has lost the adapter.
+    Raises NoEngineAvailable, EngineError, EngineTimeout.
     """
 
     def __init__(self, fleet: Fleet, metrics: Metrics) -> None:
         self._fleet = fleet
         self._metrics = metrics
+        self._retries = RetryBudget()
         self._log = structlog.get_logger(__name__)
 
     async def forward(
-        self, card: ModelCard, path: str, headers: HeaderList, body: bytes
+        self, card: ModelCard, routing: RoutingRequest, path: str, headers: HeaderList, body: bytes
     ) -> tuple[Engine, UpstreamResponse]:
         """The engine's `in_flight` counts this request until the caller has ended the answer and calls `done`."""
         tried: list[Engine] = []
-        failure: EngineError | EngineTimeout | NoEngineAvailable | None = None
+        failure: ApiError | None = None
+        self._retries.note_request()
         while len(tried) < MAX_ATTEMPTS:
-            engine = self._fleet.pick(card.name, excluding=tried)
+            engine = self._fleet.pick(routing, excluding=tried)
+            if failure is not None and (engine is None or not self._may_retry()):
+                raise failure
             if engine is None:
-                if failure is not None:
-                    raise failure
-                engine = await self._fleet.wait_for(card)
+                engine = await self._fleet.wait_for(card, routing)
             tried.append(engine)
             engine.occupancy.begin()
             try:
@@ -54,10 +62,16 @@ class Forwarder:
             except BaseException:
                 engine.occupancy.end()
                 raise
-            if response.status != NOT_LOADED_HERE:
-                return engine, response
+            if response.status < 500:
+                engine.health.succeeded()
+                if response.status != NOT_LOADED_HERE:
+                    return engine, response
             response.abort()
             engine.occupancy.end()
+            if response.status >= 500:
+                engine.health.failed()
+                failure = engine_errors.translate(response.status, b"", prompt_field="")
+                continue
             failure = NoEngineAvailable(f"The model `{card.name}` is not loaded at the moment.", retry_after_s=1)
             self._fleet.look_soon()
         assert failure is not None
@@ -67,6 +81,11 @@ class Forwarder:
     def done(engine: Engine) -> None:
         engine.occupancy.end()
 
+    def _may_retry(self) -> bool:
+        allowed = self._retries.take()
+        self._metrics.retries.labels("begun" if allowed else "over_budget").inc()
+        return allowed
+
     def _note_failure(
         self, engine: Engine, card: ModelCard, error: UpstreamError
     ) -> EngineError | EngineTimeout | NoEngineAvailable:
@@ -74,7 +93,7 @@ class Forwarder:
         self._log.warning("engine failed", engine=engine.lease.engine, reason=type(error).__name__)
         if isinstance(error, TooManyConnections):
             return NoEngineAvailable("The engines are busy. Try again shortly.", retry_after_s=1)
-        engine.suspend()
+        engine.health.failed(unreachable=isinstance(error, ConnectFailed))
         self._fleet.look_soon()
         if isinstance(error, UpstreamTimeout):
             return EngineTimeout("The engine did not answer in time.")

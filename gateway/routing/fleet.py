@@ -1,67 +1,40 @@
 """The engines that are alive, by their leases in Redis, and the choice among them."""
 
 import asyncio
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 
 import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from contracts.engine import EngineLease
 from contracts.errors import NoEngineAvailable
 from contracts.models import ModelCard
 from contracts.settings import GatewaySettings
 from gateway.metrics import Metrics
 from gateway.relay.upstream import Upstream
-from gateway.routing.occupancy import Occupancy
+from gateway.routing.engine import Engine
+from gateway.routing.health import fit_among, probe_among
+from gateway.routing.policies.base import Policy
+from gateway.routing.request import RoutingRequest
 from store import redis_names
 from store.leases import LeaseStore
 
 ADAPTER_LOAD_WAIT_S = 30.0
-SUSPENSION_S = 2.0
 RETRY_AFTER_S = 5.0
 
 
-class Engine:
-    """A live engine as this gateway sees it: its newest lease, its connections, and what we have in flight there."""
-
-    def __init__(self, lease: EngineLease, upstream: Upstream) -> None:
-        self.lease = lease
-        self.upstream = upstream
-        self.occupancy = Occupancy(lease.capacity)
-        self.suspended_until = 0.0
-
-    @property
-    def in_flight(self) -> int:
-        return self.occupancy.in_flight
-
-    def renew(self, lease: EngineLease) -> None:
-        self.lease = lease
-        load = lease.load
-        self.occupancy.renew(reported=load.running + load.waiting, capacity=lease.capacity, now=time.monotonic())
-
-    def suspend(self) -> None:
-        """Prefers other engines for a while, after a failed attempt."""
-        self.suspended_until = time.monotonic() + SUSPENSION_S
-
-    def load(self) -> float:
-        """Requests there ÷ its capacity. Ours are counted now; those of other gateways as of the last lease."""
-        known = max(self.in_flight, self.lease.load.running + self.lease.load.waiting)
-        return known / self.lease.capacity
-
-
 class Fleet:
-    """Picks the least loaded live engine. Costs no round trip: leases are read in the background.
+    """Picks an engine for each request. Costs no round trip: leases are read in the background.
 
     While Redis is away the last leases stay in use, and failed attempts tell which engines are gone.
     """
 
-    def __init__(self, redis: Redis, settings: GatewaySettings, metrics: Metrics) -> None:
+    def __init__(self, redis: Redis, settings: GatewaySettings, metrics: Metrics, policy: Policy) -> None:
         self._redis = redis
         self._leases = LeaseStore(redis)
         self._settings = settings
         self._metrics = metrics
+        self._policy = policy
         self._engines: dict[str, Engine] = {}
         self._look_now = asyncio.Event()
         self._updated = asyncio.Condition()
@@ -79,14 +52,9 @@ class Fleet:
     def in_flight(self) -> int:
         return sum(engine.in_flight for engine in self._engines.values())
 
-    def pick(self, model: str, *, excluding: Iterable[Engine] = ()) -> Engine | None:
-        candidates = [
-            engine
-            for engine in self._engines.values()
-            if engine.lease.serves(model) and not engine.lease.draining and engine not in excluding
-        ]
-        now = time.monotonic()
-        return min(candidates, key=lambda engine: (engine.suspended_until > now, engine.load()), default=None)
+    def serving(self, model: str) -> list[Engine]:
+        """The engines that have the model and take new requests."""
+        return [engine for engine in self._engines.values() if engine.lease.serves(model) and not engine.lease.draining]
 
     def has_room(self, model: str, *, beside: int = 0) -> bool:
         """Whether an engine takes a request of this model now, beside so many that are on their way to engines.
@@ -111,7 +79,23 @@ class Fleet:
         """Calls `listener` after every look at the leases."""
         self._listeners.append(listener)
 
-    async def wait_for(self, card: ModelCard) -> Engine:
+    def pick(self, request: RoutingRequest, *, excluding: Sequence[Engine] = ()) -> Engine | None:
+        """The engine to ask; None where none is left. The policy is asked where several are fit and have room.
+
+        A retry is never an ejected engine's probe.
+        """
+        candidates: Sequence[Engine] = self.serving(request.model)
+        if excluding:
+            candidates = [engine for engine in candidates if engine not in excluding]
+        if len(candidates) < 2:
+            return candidates[0] if candidates else None
+        if not excluding and (probe := probe_among(candidates)) is not None:
+            return probe
+        fit = fit_among(candidates)
+        with_room = [engine for engine in fit if engine.occupancy.free() > 0] or fit
+        return with_room[0] if len(with_room) == 1 else self._policy.choose(with_room, request)
+
+    async def wait_for(self, card: ModelCard, request: RoutingRequest) -> Engine:
         """Waits for an engine where one can be expected: it starts on demand, or it is loading the adapter.
 
         Raises NoEngineAvailable, at once where nothing can be expected.
@@ -119,11 +103,11 @@ class Fleet:
         wait_s = await self._expected_wait_s(card)
         try:
             async with asyncio.timeout(wait_s), self._updated:
-                await self._updated.wait_for(lambda: self.pick(card.name) is not None)
+                await self._updated.wait_for(lambda: self.serving(card.name))
         except TimeoutError:
             message = f"No engine serves the model `{card.name}` at the moment."
             raise NoEngineAvailable(message, retry_after_s=RETRY_AFTER_S) from None
-        engine = self.pick(card.name)
+        engine = self.pick(request)
         assert engine is not None
         return engine
 
@@ -134,7 +118,7 @@ class Fleet:
             except RedisError:
                 return 0
             return self._settings.engine_start_wait_s
-        if card.parent is not None and self.pick(card.parent) is not None:
+        if card.parent is not None and self.serving(card.parent):
             return ADAPTER_LOAD_WAIT_S
         return 0
 
@@ -187,5 +171,6 @@ class Fleet:
 
     def _count_engines(self) -> None:
         self._metrics.engines.clear()
+        self._metrics.ejected_engines.set(sum(not engine.health.fit for engine in self._engines.values()))
         for engine in self._engines.values():
             self._metrics.engines.labels(engine.lease.model).inc()

@@ -74,6 +74,11 @@ def token_of(prompt: str, position: int, token_bytes: int | None = None) -> str:
     return f" {word}" if position else word
 
 
+def prompt_tokens(kind: str, request: dict[str, Any]) -> list[str]:
+    """The tokens of all prompts of a request, words as they are counted."""
+    return [word for prompt in _prompts(kind, request) for word in prompt.split()]
+
+
 def count_tokens(prompt: str) -> int:
     """A word is a token; the chat template's own are left out."""
     return max(1, len(prompt.split()))

@@ -25,6 +25,12 @@ class Behaviour(BaseModel):
     token_bytes: int | None = None
     """Length of one token's text; short words if None."""
 
+    # Prefix cache
+    prefix_cache_tokens: int = 0
+    """Tokens that the simulated KV cache keeps of prompts; none by default. A change empties it."""
+    prefill_s_per_token: float = 0.0
+    """Time that each prompt token which is not cached adds before the first token; prompts wait for one another."""
+
     # Errors that vLLM itself makes
     status: int | None = None
     body: Any = None

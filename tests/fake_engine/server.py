@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from tests.fake_engine import answers
 from tests.fake_engine.behaviour import INFERENCE_PATHS, Behaviour
 from tests.fake_engine.connection import ClientGone, Connection, Ended, Request, Response, read_request
+from tests.fake_engine.prefix_cache import BLOCK_TOKENS, PrefixCache
 
 HEALTHY = Behaviour()
 REQUESTS_KEPT = 10_000
@@ -39,6 +40,8 @@ class FakeEngine:
         self._behaviour_left: int | None = None
         self._received: deque[Received] = deque(maxlen=REQUESTS_KEPT)
         self._running = 0
+        self._prefix_cache = PrefixCache(0)
+        self._prefill = asyncio.Lock()
 
     async def serve(self, port: int) -> None:
         loop = asyncio.get_running_loop()
@@ -115,6 +118,7 @@ class FakeEngine:
             await response.whole(200, answers.embeddings(request))
             return
         kind = "chat" if path == "/v1/chat/completions" else "text"
+        await self._compute_prompt(connection, behaviour, kind, request)
         answer = answers.answer_to(kind, request, tokens=behaviour.tokens, token_bytes=behaviour.token_bytes)
         if request.get("stream"):
             await self._stream(connection, response, behaviour, answer)
@@ -122,6 +126,15 @@ class FakeEngine:
         duration_s = behaviour.time_to_first_token_s + behaviour.time_between_tokens_s * (answer.completion_tokens - 1)
         await connection.pause(duration_s)
         await response.whole(200, answers.body(answer))
+
+    async def _compute_prompt(
+        self, connection: Connection, behaviour: Behaviour, kind: str, request: dict[str, Any]
+    ) -> None:
+        tokens = answers.prompt_tokens(kind, request)
+        computed = len(tokens) - self._prefix_cache.admit([request["model"], *tokens])
+        if behaviour.prefill_s_per_token:
+            async with self._prefill:
+                await connection.pause(max(1, computed) * behaviour.prefill_s_per_token)
 
     async def _stream(
         self, connection: Connection, response: Response, behaviour: Behaviour, answer: answers.Answer
@@ -192,14 +205,20 @@ class FakeEngine:
                     await response.whole(422, str(error))
                     return
                 self._behaviour_left = self._behaviour.for_requests
+                self._resize_prefix_cache()
                 await response.whole(200, {})
             case "POST", "/_fake/reset":
                 self._behaviour, self._behaviour_left = HEALTHY, None
                 self._received.clear()
                 self._adapters.clear()
+                self._prefix_cache = PrefixCache(0)
                 await response.whole(200, {})
             case _:
                 await response.whole(404, {"detail": "Not Found"})
+
+    def _resize_prefix_cache(self) -> None:
+        if self._behaviour.prefix_cache_tokens // BLOCK_TOKENS != self._prefix_cache.capacity_blocks:
+            self._prefix_cache = PrefixCache(self._behaviour.prefix_cache_tokens)
 
     def _card(self, name: str) -> dict[str, Any]:
         parent = None if name == self._model else self._model
@@ -221,7 +240,18 @@ class FakeEngine:
             "vllm:num_requests_waiting": self._behaviour.requests_waiting,
             "vllm:kv_cache_usage_perc": self._behaviour.kv_cache_usage,
         }
-        return "".join(f"# TYPE {name} gauge\n{name}{labels} {float(value)}\n" for name, value in gauges.items())
+        counters = {
+            "vllm:prefix_cache_queries": self._prefix_cache.queries,
+            "vllm:prefix_cache_hits": self._prefix_cache.hits,
+        }
+        cache = f'block_size="{BLOCK_TOKENS}",num_gpu_blocks="{self._prefix_cache.capacity_blocks}"'
+        return "".join(
+            [
+                *(f"# TYPE {name} gauge\n{name}{labels} {float(value)}\n" for name, value in gauges.items()),
+                *(f"# TYPE {name} counter\n{name}_total{labels} {float(value)}\n" for name, value in counters.items()),
+                f"# TYPE vllm:cache_config_info gauge\nvllm:cache_config_info{{{cache}}} 1.0\n",
+            ]
+        )
 
 
 def _decoded(body: bytes) -> Any:

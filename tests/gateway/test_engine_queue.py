@@ -9,11 +9,14 @@ from prometheus_client import generate_latest
 
 from contracts.engine import EngineLease
 from contracts.errors import DeadlineExceeded, EnginesFull, InvalidValue, RateLimitExceeded
+from contracts.openai import CompletionRequest
 from contracts.settings import GatewaySettings, QueueSettings
 from gateway.metrics import Metrics
 from gateway.queueing.deadline import NO_DEADLINE, Deadline
 from gateway.queueing.queue import EngineQueue
 from gateway.routing.fleet import Fleet
+from gateway.routing.policies.least_loaded import LeastLoaded
+from gateway.routing.request import RoutingRequest
 from store.leases import LeaseStore
 from tests.gateway.conftest import MODEL, model_card
 
@@ -27,7 +30,7 @@ class Traffic:
     def __init__(self, redis, **settings: object) -> None:
         self.metrics = Metrics()
         self.leases = LeaseStore(redis)
-        self.fleet = Fleet(redis, GatewaySettings(), self.metrics)
+        self.fleet = Fleet(redis, GatewaySettings(), self.metrics, LeastLoaded())
         self.queue = EngineQueue(self.fleet, QueueSettings.model_validate(settings), self.metrics)
         self.order: list[str] = []
         self.tasks: list[asyncio.Task[None]] = []
@@ -64,7 +67,7 @@ class Traffic:
 
     async def _hold(self, name: str, tenant: str, card, tokens: int = 100, used: int | None = None, **options) -> None:
         async with self.queue.place(card, tenant=tenant, tokens=tokens, **options) as place:
-            engine = self.fleet.pick(card.name)
+            engine = self.fleet.pick(RoutingRequest(card.name, CompletionRequest(model=card.name, prompt=name)))
             if engine is not None:
                 engine.occupancy.begin()
             try:
