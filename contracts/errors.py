@@ -10,6 +10,7 @@ ApiError
 │   ├── ContextLengthExceeded   code context_length_exceeded
 │   └── InvalidTrainingFile     code invalid_training_file
 ├── BodyTooLarge                413 code request_too_large
+├── HeadTooLarge                431 code request_header_fields_too_large
 ├── NotFound                    404 code not_found
 │   ├── ModelNotFound           code model_not_found
 │   └── RouteNotFound           code unknown_url

@@ -25,6 +25,7 @@ from gateway.envelope import Envelope
 from gateway.errors import install_error_handlers
 from gateway.limits.admission import AdmissionControl
 from gateway.metrics import Metrics
+from gateway.queueing.queue import EngineQueue
 from gateway.redis_pipe import RedisPipe
 from gateway.relay.access_log import AccessLog
 from gateway.relay.endpoint import DataPath, DataPathEndpoint
@@ -72,6 +73,7 @@ def create_app(settings: Settings) -> FastAPI:
     file_rows, model_rows = FileRepository(database), ModelRepository(database)
     directory = ModelDirectory(model_rows)
     fleet = Fleet(redis, settings.gateway, metrics, POLICIES[settings.gateway.routing_policy]())
+    queue = EngineQueue(fleet, settings.queue, metrics)
     news = NewsListener(news_redis, authenticator, directory, fleet)
     admission = AdmissionControl(pipe, settings.limits, metrics)
     data_path = DataPath(
@@ -79,6 +81,7 @@ def create_app(settings: Settings) -> FastAPI:
         models=directory,
         admission=admission,
         cache=AnswerCache(redis, settings.cache, metrics),
+        queue=queue,
         forwarder=Forwarder(fleet, metrics),
         recorder=Recorder(metrics, access_log),
         background=background,

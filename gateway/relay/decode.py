@@ -67,6 +67,13 @@ def ask_for_usage(body: bytes) -> bytes:
     return msgspec.json.encode(document)
 
 
+def without_priority(body: bytes) -> bytes:
+    """The body without `priority`, which the gateway's queue acts on. vLLM refuses it, or counts it between tenants."""
+    document = msgspec.json.decode(body)
+    document.pop("priority", None)
+    return msgspec.json.encode(document)
+
+
 def _explain(reason: str) -> InvalidRequest:
     place = _PLACE.search(reason)
     path = place["path"] if place else ""

@@ -21,9 +21,11 @@ from gateway.background import Background
 from gateway.cache.answers import AnswerCache, KeptAnswer
 from gateway.cache.repeats import BYPASS, CacheUse, cache_use
 from gateway.limits.admission import AdmissionControl
+from gateway.queueing.deadline import Deadline
+from gateway.queueing.queue import EngineQueue
 from gateway.relay import engine_errors
 from gateway.relay.answer import pass_on
-from gateway.relay.decode import ask_for_usage, check_length, decode_request, estimate_tokens
+from gateway.relay.decode import ask_for_usage, check_length, decode_request, estimate_tokens, without_priority
 from gateway.relay.exchange import (
     REQUEST_ID_HEADER,
     AsgiExchange,
@@ -37,6 +39,7 @@ from gateway.relay.exchange import (
 from gateway.relay.forward import Forwarder
 from gateway.relay.record import Progress, Recorder
 from gateway.relay.route import DataPathRoute
+from gateway.relay.sse import error_event
 from gateway.relay.tracing import Tracing
 from gateway.relay.upstream import UpstreamError
 from gateway.routing.models import ModelDirectory
@@ -54,6 +57,7 @@ class DataPath:
     models: ModelDirectory
     admission: AdmissionControl
     cache: AnswerCache
+    queue: EngineQueue
     forwarder: Forwarder
     recorder: Recorder
     background: Background
@@ -92,6 +96,7 @@ class DataPathEndpoint:
         key = progress.key = await path.authenticator.authenticate(
             exchange.header(b"authorization"), address=exchange.client_address, scopes=INFERENCE
         )
+        progress.deadline = Deadline.of(exchange.request_headers)
         body = await exchange.read_body(path.max_body_bytes)
         request = decode_request(body, self._decoder)
         card = progress.card = path.models.require(request.model, key)
@@ -102,6 +107,7 @@ class DataPathEndpoint:
         if path.cache.enabled:
             use = cache_use(request, body, card, self._route.path, exchange.request_headers)
         prompt_tokens, completion_tokens = estimate_tokens(request, body, card)
+        progress.estimated_tokens = prompt_tokens + completion_tokens
         admission = progress.admission = await path.admission.admit(
             key,
             card,
@@ -131,9 +137,10 @@ class DataPathEndpoint:
         body: bytes,
         use: CacheUse,
     ) -> KeptAnswer | None:
-        """Relays an engine's answer, and ends the engine's work at once when the client leaves."""
+        """Relays an engine's answer once there is a place for it, and ends all work at once when the client leaves."""
         task = asyncio.current_task()
         assert task is not None
+        assert progress.key is not None
         gone = False
 
         def leave() -> None:
@@ -143,8 +150,18 @@ class DataPathEndpoint:
                 task.cancel()
 
         exchange.watch(leave)
+        place = self._path.queue.place(
+            card,
+            tenant=progress.key.tenant,
+            tokens=progress.estimated_tokens,
+            priority=getattr(request, "priority", None) or 0,
+            deadline=progress.deadline,
+        )
         try:
-            return await self._relay(exchange, progress, card, request, body, use)
+            async with place, progress.deadline.enforced():
+                kept = await self._relay(exchange, progress, card, request, body, use)
+                place.used_tokens = progress.usage.total_tokens or None
+                return kept
         except asyncio.CancelledError:
             if gone and task.uncancel() == 0:
                 raise ClientDisconnected from None
@@ -161,8 +178,10 @@ class DataPathEndpoint:
         body: bytes,
         use: CacheUse,
     ) -> KeptAnswer | None:
+        sent = body if getattr(request, "priority", None) is None else without_priority(body)
         hide_usage = _usage_is_ours(request)
-        sent = ask_for_usage(body) if hide_usage else body
+        if hide_usage:
+            sent = ask_for_usage(sent)
         routing = RoutingRequest(card.name, request, session_of(request, exchange.request_headers))
         engine, response = await self._path.forwarder.forward(
             card, routing, self._route.path, _engine_headers(exchange, progress), sent
@@ -194,10 +213,12 @@ class DataPathEndpoint:
 
     @staticmethod
     async def _fail(exchange: Exchange, progress: Progress, error: ApiError) -> None:
-        """Sends the error. Once an answer has begun nothing can be said; the server then ends the connection."""
+        """Sends the error, in a stream as its last event. A whole answer that has begun ends with its connection."""
         progress.limited = isinstance(error, RateLimitExceeded)
         if exchange.status is None:
             await exchange.send_error(error)
+        elif progress.first_byte_s is not None and not exchange.finished:
+            await exchange.finish(error_event(error))
 
 
 def _usage_is_ours(request: DataPathRequest) -> bool:

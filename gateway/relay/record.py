@@ -10,6 +10,7 @@ from contracts.keys import ApiKey
 from contracts.models import ModelCard
 from gateway.limits.admission import Admission
 from gateway.metrics import Metrics
+from gateway.queueing.deadline import NO_DEADLINE, Deadline
 from gateway.relay.access_log import AccessLog
 from gateway.relay.exchange import Exchange
 from gateway.relay.route import DataPathRoute
@@ -32,6 +33,8 @@ class Progress:
     engine: str | None = None
     cache: Literal["hit", "miss", "bypass"] | None = None
     limited: bool = False
+    deadline: Deadline = NO_DEADLINE
+    estimated_tokens: int = 0
     admission: Admission | None = None
     usage: Usage = NO_USAGE
     first_byte_s: float | None = None

@@ -6,7 +6,7 @@ search for bytes that cannot stand inside a JSON string, where each quote would 
 
 import msgspec
 
-from contracts.errors import EngineError
+from contracts.errors import ApiError, EngineError
 
 _EVENT_END = b"\n\n"
 _NO_CHOICES = b'"choices":[]'
@@ -83,7 +83,7 @@ class EventFilter:
         return error_event(EngineError("The engine failed in the middle of its answer.")).removesuffix(_EVENT_END)
 
 
-def error_event(error: EngineError) -> bytes:
+def error_event(error: ApiError) -> bytes:
     """An error in the middle of a stream, as OpenAI's SDKs understand it."""
     return b"data: " + error.envelope().model_dump_json().encode() + _EVENT_END
 

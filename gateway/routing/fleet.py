@@ -61,16 +61,13 @@ class Fleet:
 
         True also where no engine serves the model: then there is no place to wait for.
         """
-        room, served = -beside, False
-        for engine in self._engines.values():
-            if engine.lease.serves(model) and not engine.lease.draining:
-                served = True
-                free = engine.occupancy.free()
-                if free > 0:
-                    room += free
-                    if room > 0:
-                        return True
-        return not served
+        serving = self.serving(model)
+        room = -beside
+        for engine in fit_among(serving):
+            room += max(0, engine.occupancy.free())
+            if room > 0:
+                return True
+        return not serving
 
     def engines(self) -> list[Engine]:
         return list(self._engines.values())
