@@ -18,11 +18,26 @@ SMOOTHING = 1 / 8
 
 @dataclass(slots=True)
 class TenantUse:
-    """What one tenant has of the engines through this gateway."""
+    """What one tenant has of the engines through this gateway.
+
+    Estimates count the longest answer that a request allows, and most answers are much shorter. Charged by them, a
+    tenant with few requests would wait for the others to make up for tokens that it never gets. So requests are
+    charged by what the tenant lately used of its estimates.
+    """
 
     in_flight: int = 0
     tokens: float = 0.0
-    """Prompt and completion tokens of all its requests so far, by estimate until they are done."""
+    """Prompt and completion tokens of its requests that are done."""
+    lately_estimated: float = 1.0
+    lately_used: float = 1.0
+
+    def expect(self, estimated_tokens: int) -> float:
+        return estimated_tokens * self.lately_used / self.lately_estimated
+
+    def learn(self, estimated_tokens: int, used_tokens: int) -> None:
+        self.tokens += used_tokens
+        self.lately_estimated += (estimated_tokens - self.lately_estimated) * SMOOTHING
+        self.lately_used += (used_tokens - self.lately_used) * SMOOTHING
 
 
 class EngineQueue:
@@ -46,7 +61,7 @@ class EngineQueue:
     ) -> "Place":
         """A place at an engine, for as long as the context is entered: `async with queue.place(card, …) as place:`.
 
-        `tokens` is the estimate that the tenant is charged by; set `place.used_tokens` once they are known.
+        `tokens` is an estimate, corrected by `place.used_tokens` where that was set before the place is left.
         `priority` is vLLM's, lower is earlier, and counts among the tenant's own requests only. The context's first
         await must come after an engine was picked, since until then the place is not in any engine's count.
 
@@ -77,7 +92,7 @@ class EngineQueue:
 class Place:
     """One request's place at an engine, or in the queue for it."""
 
-    __slots__ = ("_deadline", "_lane", "_pool", "_priority", "_tenant", "_tokens", "_use", "used_tokens")
+    __slots__ = ("_cost", "_deadline", "_lane", "_pool", "_priority", "_tenant", "_tokens", "_use", "used_tokens")
 
     def __init__(
         self,
@@ -96,26 +111,25 @@ class Place:
         self._tokens = tokens
         self._priority = priority
         self._deadline = deadline
+        self._cost = use.expect(tokens)
         self.used_tokens: int | None = None
 
     async def __aenter__(self) -> "Place":
         pool = self._pool
         if pool.queue.length == 0 and pool.fleet.has_room(self._lane, beside=pool.admitted):
-            pool.queue.charge(self._tenant, self._tokens)
+            pool.queue.charge(self._tenant, self._cost)
         else:
-            await pool.wait(self._tenant, self._lane, self._tokens, self._priority, self._deadline)
+            await pool.wait(self._tenant, self._lane, self._cost, self._priority, self._deadline)
         self._use.in_flight += 1
-        self._use.tokens += self._tokens
         return self
 
     async def __aexit__(
         self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
         self._use.in_flight -= 1
-        if self.used_tokens is not None and self.used_tokens != self._tokens:
-            difference = self.used_tokens - self._tokens
-            self._use.tokens += difference
-            self._pool.queue.settle(self._tenant, difference)
+        if self.used_tokens is not None:
+            self._use.learn(self._tokens, self.used_tokens)
+            self._pool.queue.settle(self._tenant, self.used_tokens - self._cost)
         if self._pool.queue.length:
             self._pool.admit()
 
@@ -140,14 +154,14 @@ class _Pool:
         self._metrics = metrics
         metrics.queue_length.labels(base).set_function(lambda: self.queue.length)
 
-    async def wait(self, tenant: str, lane: str, tokens: int, priority: int, deadline: Deadline) -> None:
+    async def wait(self, tenant: str, lane: str, cost: float, priority: int, deadline: Deadline) -> None:
         """Returns when the request's turn has come. A task that is cancelled leaves the queue at once."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         if deadline.at <= began:
             raise self._too_late(deadline)
         turn: asyncio.Future[None] = loop.create_future()
-        ticket = self._enqueue(turn, tenant, lane, tokens, priority)
+        ticket = self._enqueue(turn, tenant, lane, cost, priority)
         self.admit()
         timer = loop.call_at(min(began + self._max_wait_s, deadline.at), self._give_up, turn, deadline)
         try:
@@ -179,10 +193,10 @@ class _Pool:
                 ticket.item.set_result(None)
 
     def _enqueue(
-        self, turn: asyncio.Future[None], tenant: str, lane: str, tokens: int, priority: int
+        self, turn: asyncio.Future[None], tenant: str, lane: str, cost: float, priority: int
     ) -> Ticket[asyncio.Future[None]]:
         try:
-            ticket, *dropped = self.queue.push(turn, tenant=tenant, lane=lane, cost=tokens, priority=priority)
+            ticket, *dropped = self.queue.push(turn, tenant=tenant, lane=lane, cost=cost, priority=priority)
         except QueueFull as full:
             raise self._refusal(own_share=full.own_share) from None
         for last in dropped:

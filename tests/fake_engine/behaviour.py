@@ -18,6 +18,8 @@ class Behaviour(BaseModel):
     """After so many requests the engine is healthy again. None: until told otherwise."""
 
     # Pace and length
+    capacity: int | None = None
+    """Requests that it works on at once; others wait in the order in which they came (vLLM's max_num_seqs)."""
     time_to_first_token_s: float = 0.0
     time_between_tokens_s: float = 0.0
     tokens: int = 8

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from tests.fake_engine import answers
 from tests.fake_engine.behaviour import INFERENCE_PATHS, Behaviour
 from tests.fake_engine.connection import ClientGone, Connection, Ended, Request, Response, read_request
+from tests.fake_engine.places import Places
 from tests.fake_engine.prefix_cache import BLOCK_TOKENS, PrefixCache
 
 HEALTHY = Behaviour()
@@ -42,6 +43,7 @@ class FakeEngine:
         self._running = 0
         self._prefix_cache = PrefixCache(0)
         self._prefill = asyncio.Lock()
+        self._places = Places()
 
     async def serve(self, port: int) -> None:
         loop = asyncio.get_running_loop()
@@ -75,7 +77,8 @@ class FakeEngine:
         response = Response(connection, writer, behaviour)
         self._running += 1
         try:
-            await self._infer(connection, response, behaviour, request.path, received.body)
+            async with self._places.one_of(behaviour.capacity, connection):
+                await self._infer(connection, response, behaviour, request.path, received.body)
             received.finished = True
         except ClientGone:
             received.client_gone = True

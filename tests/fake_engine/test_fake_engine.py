@@ -94,6 +94,20 @@ def test_time_passes_between_tokens(fake_engine: FakeEngineProcess) -> None:
     assert 0.2 <= time.monotonic() - started < 0.4
 
 
+async def test_an_engine_of_bounded_capacity_keeps_the_others_waiting(fake_engine: FakeEngineProcess) -> None:
+    fake_engine.behaviour(capacity=1, time_to_first_token_s=0.2)
+    url = f"{fake_engine.url}/v1/chat/completions"
+    async with httpx.AsyncClient(timeout=5) as client:
+        began = time.monotonic()
+        first = asyncio.create_task(client.post(url, json=CHAT))
+        await asyncio.sleep(0.05)
+        with pytest.raises(httpx.ReadTimeout):
+            await client.post(url, json=CHAT, timeout=0.05)
+        await asyncio.gather(first, client.post(url, json=CHAT))
+
+    assert 0.4 <= time.monotonic() - began < 0.6
+
+
 async def test_a_client_that_leaves_is_noticed(fake_engine: FakeEngineProcess) -> None:
     fake_engine.behaviour(time_between_tokens_s=0.05, tokens=1000)
     async with (

@@ -13,7 +13,7 @@ from contracts.openai import CompletionRequest
 from contracts.settings import GatewaySettings, QueueSettings
 from gateway.metrics import Metrics
 from gateway.queueing.deadline import NO_DEADLINE, Deadline
-from gateway.queueing.queue import EngineQueue
+from gateway.queueing.queue import EngineQueue, TenantUse
 from gateway.routing.fleet import Fleet
 from gateway.routing.policies.least_loaded import LeastLoaded
 from gateway.routing.request import RoutingRequest
@@ -150,9 +150,17 @@ async def test_what_a_request_really_used_corrects_its_estimate(redis):
             await traffic.ask(f"wordy-{number}", "wordy", tokens=10)
             await traffic.ask(f"terse-{number}", "terse", tokens=10)
         order = await traffic.end_in_turn()
-        assert traffic.queue.tenants["wordy"].tokens == 5030
+        assert traffic.queue.tenants["wordy"].tokens == 5000
 
     assert order[1:4] == ["terse-1", "terse-2", "terse-3"]
+
+
+def test_a_tenant_is_charged_by_what_it_uses_of_its_estimates():
+    use = TenantUse()
+    assert use.expect(1000) == 1000
+    for _ in range(50):
+        use.learn(1000, 10)
+    assert use.expect(1000) == pytest.approx(10, rel=0.1)
 
 
 async def test_a_priority_counts_within_its_tenant(redis):
