@@ -10,7 +10,7 @@ DEV := .flywheel/envs/dev/bin
 SERVICES := cli gateway engine worker
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test lint lock clean bench-gateway profile-gateway
+.PHONY: help up down test lint lock clean bench-fairness bench-gateway profile-gateway
 
 help: ## Show this list.
 	@echo "Usage: make TARGET [VARIABLE=value]"
@@ -43,6 +43,10 @@ lock: ## Choose the packages' versions anew and write locks/.
 bench-gateway: ## Measure the gateway beside its peers; the last line is JSON.
 	@$(PYTHON) cli/bootstrap.py dev peers
 	@$(DEV)/python -m loadtests.peers $(if $(filter-out 0,$(QUICK)),--quick)
+
+bench-fairness: ## Measure what a tenant feels of another one's flood; the last line is JSON.
+	@$(PYTHON) cli/bootstrap.py dev
+	@$(DEV)/python -m loadtests.fairness
 
 profile-gateway: ## Show where the gateway's microseconds go.
 	@$(PYTHON) cli/bootstrap.py dev peers
