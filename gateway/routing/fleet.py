@@ -61,6 +61,10 @@ class Fleet:
 
         True also where no engine serves the model: then there is no place to wait for.
         """
+        for engine in self._engines.values():  # nearly always one engine's room is enough
+            lease = engine.lease
+            if engine.occupancy.free() > beside and engine.health.fit and not lease.draining and lease.serves(model):
+                return True
         serving = self.serving(model)
         room = -beside
         for engine in fit_among(serving):
