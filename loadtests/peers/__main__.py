@@ -7,6 +7,7 @@ import argparse
 import json
 import os
 import platform
+import resource
 import sys
 import tempfile
 import time
@@ -15,13 +16,20 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from contracts.settings import CacheSettings
+from loadtests.peers.cache_hits import FROM_REDIS, IN_PROCESS, measure_cache_hits
 from loadtests.peers.effort import FULL, QUICK, Effort
 from loadtests.peers.gateway import GatewayUnderTest
 from loadtests.peers.installation import versions
+from loadtests.peers.open_streams import measure_open_streams
 from loadtests.peers.pass_through import measure_pass_through
+from loadtests.peers.processes import machine_busy_s
 from loadtests.peers.servers import Servers
+from loadtests.peers.streams import measure_streams
 
 Figures = dict[str, Any]
+FILES_PER_STREAM = 2  # in the gateway
+OTHER_FILES = 500
 
 
 def pass_through(folder: Path, stack: ExitStack, effort: Effort) -> Figures:
@@ -39,22 +47,61 @@ def pass_through(folder: Path, stack: ExitStack, effort: Effort) -> Figures:
     return measure_pass_through(ours, [peer(upstream) for peer in start], folder, effort)
 
 
-GROUPS: dict[str, Callable[[Path, ExitStack, Effort], Figures]] = {"pass-through": pass_through}
+def cache_hits(folder: Path, stack: ExitStack, effort: Effort) -> Figures:
+    servers = Servers(folder, stack)
+    upstream = servers.static_upstream()
+    has_memory = "local_bytes" in CacheSettings.model_fields
+    off = {"FLYWHEEL_CACHE__LOCAL_BYTES": "0"} if has_memory else {}
+    ours = GatewayUnderTest(upstream, folder / "redis-only", stack, off)
+    figures = measure_cache_hits(FROM_REDIS, ours.server, servers.redis_get(ours.redis_url), folder, effort)
+    if not has_memory:
+        return figures | {IN_PROCESS: {"skipped": "this gateway has no cache of its own before Redis"}}
+    with_memory = GatewayUnderTest(upstream, folder / "with-memory", stack).server
+    return figures | measure_cache_hits(IN_PROCESS, with_memory, servers.empty_uvicorn(), folder, effort)
+
+
+def streams(folder: Path, stack: ExitStack, effort: Effort) -> Figures:
+    servers = Servers(folder, stack)
+    engine = servers.stream_engine()
+    ours = GatewayUnderTest(engine.url, folder / "gateway", stack).server
+    peers = [start(engine.url) for start in (servers.nginx, servers.vllm_router, servers.litellm)]
+    return measure_streams(engine, ours, peers, effort)
+
+
+def open_streams(folder: Path, _stack: ExitStack, effort: Effort) -> Figures:
+    figures: Figures = {}
+    allowed = allow_open_files()
+    for number in effort.open_streams:
+        if number * FILES_PER_STREAM + OTHER_FILES > allowed:
+            figures[f"{number} open streams"] = {"skipped": f"this machine allows a process {allowed} open files"}
+            continue
+        with ExitStack() as gateway_stack:  # a fresh process, whose memory nothing has stretched
+            engine = Servers(folder, gateway_stack).stream_engine()
+            ours = GatewayUnderTest(engine.url, folder / f"gateway-{number}", gateway_stack).server
+            figures |= measure_open_streams(engine, ours, number)
+    return figures
+
+
+GROUPS: dict[str, Callable[[Path, ExitStack, Effort], Figures]] = {
+    "pass-through": pass_through,
+    "cache-hits": cache_hits,
+    "streams": streams,
+    "open-streams": open_streams,
+}
 
 
 def cores_busy_with_others(seconds: float = 1.0) -> float:
     """How many cores are at work while we do nothing: above 0.1, trust the ratios only."""
-    before = _busy_s()
+    before = machine_busy_s()
     time.sleep(seconds)
-    return round((_busy_s() - before) / seconds, 2)
+    return round((machine_busy_s() - before) / seconds, 2)
 
 
-def _busy_s() -> float:
-    """Seconds that all cores together were at work since the machine started (proc(5), /proc/stat)."""
-    user, nice, system, _idle, _iowait, irq, softirq, *_ = map(
-        int, Path("/proc/stat").read_text().splitlines()[0].split()[1:]
-    )
-    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
+def allow_open_files() -> int:
+    """Lets us and all that we start open as many files as the machine allows; that number."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return most
 
 
 def conditions(effort: Effort, busy_cores: list[float]) -> dict[str, Any]:

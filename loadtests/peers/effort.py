@@ -8,9 +8,9 @@ class Effort:
     rounds: int
     wrk_s: int
     wrk_alone_s: int
-    streams_s: int
-    open_streams: int
+    streams_s: float
+    open_streams: tuple[int, ...]
 
 
-FULL = Effort(rounds=5, wrk_s=5, wrk_alone_s=2, streams_s=4, open_streams=5000)
-QUICK = Effort(rounds=3, wrk_s=1, wrk_alone_s=1, streams_s=2, open_streams=5000)
+FULL = Effort(rounds=5, wrk_s=5, wrk_alone_s=2, streams_s=3, open_streams=(5000, 10_000))
+QUICK = Effort(rounds=3, wrk_s=1, wrk_alone_s=1, streams_s=1, open_streams=(5000,))

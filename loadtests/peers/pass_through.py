@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from loadtests.peers.effort import Effort
+from loadtests.peers.processes import cpu_s
 from loadtests.peers.rounds import Values, by_turns, compare
 from loadtests.peers.servers import MODEL, Server
 from loadtests.peers.wrk import run_wrk
 
 THROUGHPUT = "pass-through, 32 connections (req/s)"
+COST = "pass-through, CPU time a request (µs)"
 LATENCY = "pass-through, 1 connection (p50, ms)"
 QUESTION = "What is a flywheel, and what would one use it for in a power station? Answer in two or three sentences."
 
@@ -19,14 +21,16 @@ def measure_pass_through(ours: Server, peers: list[Server], folder: Path, effort
     body.write_text(json.dumps(chat_request()))
 
     def measure(server: Server) -> Values:
+        before = cpu_s(server.pid)
         many = run_wrk(server.chat_url, body=body, key=server.key, connections=32, duration_s=effort.wrk_s)
+        cost_us = (cpu_s(server.pid) - before) / many.requests * 1e6
         alone = run_wrk(server.chat_url, body=body, key=server.key, connections=1, duration_s=effort.wrk_alone_s)
-        return {THROUGHPUT: many.requests_per_s, LATENCY: alone.p50_ms}
+        return {THROUGHPUT: many.requests_per_s, COST: cost_us, LATENCY: alone.p50_ms}
 
     for server in (ours, *peers):
         run_wrk(server.chat_url, body=body, key=server.key, connections=32, duration_s=1)  # warms up
     pairs = by_turns(measure, ours, peers, rounds=effort.rounds)
-    return {figure: compare(pairs, figure) for figure in (THROUGHPUT, LATENCY)}
+    return {figure: compare(pairs, figure) for figure in (THROUGHPUT, COST, LATENCY)}
 
 
 def chat_request(**fields: object) -> dict[str, object]:

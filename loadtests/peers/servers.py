@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+from redis import Redis
 
 from loadtests.peers.installation import peer_program, program
 from tests.processes import Process, free_port
@@ -48,6 +49,11 @@ class Servers:
         answer = (FOLDER / "answer.json").read_text().strip()
         tokens = ",".join(map(str, range(PROMPT_TOKENS)))
         return self._nginx("upstream", ANSWER=answer, TOKENS=tokens).url
+
+    def stream_engine(self) -> Server:
+        port = free_port()
+        command = [peer_program("python"), "-m", "loadtests.peers.stream_engine", str(port)]
+        return self._start("straight", port, command)
 
     def nginx(self, upstream: str) -> Server:
         return self._nginx("proxy", UPSTREAM_PORT=upstream.rpartition(":")[2])
@@ -87,6 +93,8 @@ class Servers:
         return self._uvicorn("empty uvicorn", "empty", {})
 
     def redis_get(self, redis_url: str) -> Server:
+        with Redis.from_url(redis_url) as redis:
+            redis.set("answer", (FOLDER / "answer.json").read_text().strip())
         return self._uvicorn("uvicorn + Redis GET", "redis_get", {"REDIS_URL": redis_url})
 
     def _uvicorn(self, name: str, app: str, settings: Mapping[str, str]) -> Server:

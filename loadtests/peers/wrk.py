@@ -12,6 +12,7 @@ SCRIPT = Path(__file__).with_name("post.lua")
 
 @dataclass(frozen=True, slots=True)
 class WrkResult:
+    requests: int
     requests_per_s: float
     p50_ms: float
     p99_ms: float
@@ -26,6 +27,7 @@ def run_wrk(url: str, *, body: Path, key: str, connections: int, duration_s: int
     if told["errors"] or not told["requests"]:
         raise RuntimeError(f"{url}: {told['errors']} of {told['requests']} requests failed")
     return WrkResult(
+        requests=told["requests"],
         requests_per_s=told["requests"] / told["duration_us"] * 1e6,
         p50_ms=told["p50_us"] / 1e3,
         p99_ms=told["p99_us"] / 1e3,
