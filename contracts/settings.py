@@ -67,6 +67,10 @@ class GatewaySettings(Section):
     routing_policy: RoutingPolicyName = Field(
         "prefix_aware", description="How one of several engines is chosen; gateway/routing/policies/ describes each."
     )
+    routing_file: Path | None = Field(
+        None,
+        description="YAML file of fallbacks, aliases and shadows; contracts/routing.py describes it. None if unset.",
+    )
     connections_per_engine: PositiveInt = Field(1024, description="Connections open to one engine at most.")
     engine_start_wait_s: Seconds = Field(
         180.0, description="Seconds that a request waits for an engine that starts on demand."

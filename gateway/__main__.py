@@ -7,6 +7,7 @@ import uvicorn
 from contracts.settings import Settings
 from gateway.app import SERVICE, create_app
 from gateway.relay.direct import direct_protocol
+from gateway.routing.traffic import RoutingFileUnusable
 from store.keys import PepperTooShort
 from telemetry.logs import configure_logs
 
@@ -19,7 +20,7 @@ def main() -> None:
     configure_logs(SERVICE, settings.telemetry.log_level)
     try:
         app = create_app(settings)
-    except PepperTooShort as error:
+    except (PepperTooShort, RoutingFileUnusable) as error:
         sys.exit(str(error))
     uvicorn.run(
         app,

@@ -33,10 +33,13 @@ from gateway.relay.forward import Forwarder
 from gateway.relay.record import Recorder
 from gateway.relay.route import ROUTES
 from gateway.relay.tracing import Tracing
+from gateway.routing.fallbacks import Fallbacks
 from gateway.routing.fleet import Fleet
 from gateway.routing.models import ModelDirectory
 from gateway.routing.news import NewsListener
 from gateway.routing.policies import POLICIES
+from gateway.routing.shadow import Shadows
+from gateway.routing.traffic import Traffic, read_routing_table
 from store.artifacts import ArtifactStore
 from store.database import Database
 from store.files import FileRepository
@@ -76,12 +79,16 @@ def create_app(settings: Settings) -> FastAPI:
     queue = EngineQueue(fleet, settings.queue, metrics)
     news = NewsListener(news_redis, authenticator, directory, fleet)
     admission = AdmissionControl(pipe, settings.limits, metrics)
+    traffic = Traffic(read_routing_table(settings.gateway.routing_file))
     data_path = DataPath(
         authenticator=authenticator,
         models=directory,
         admission=admission,
         cache=AnswerCache(redis, settings.cache, metrics),
         queue=queue,
+        traffic=traffic,
+        fallbacks=Fallbacks(traffic, directory, metrics),
+        shadows=Shadows(traffic, fleet, background, metrics),
         forwarder=Forwarder(fleet, metrics),
         recorder=Recorder(metrics, access_log),
         background=background,

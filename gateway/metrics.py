@@ -36,6 +36,12 @@ class Metrics:
             "flywheel_ejected_engines", "Live engines that get no requests because they failed.", registry=registry
         )
         self.retries = Counter("flywheel_retries", "Attempts after a failed one.", ["result"], registry=registry)
+        self.fallbacks = Counter(
+            "flywheel_fallbacks", "Requests that another model was asked for.", ["model", "fallback"], registry=registry
+        )
+        self.shadows = Counter(
+            "flywheel_shadow_requests", "Copies for a shadow model.", ["model", "result"], registry=registry
+        )
         self.engine_failures = Counter(
             "flywheel_engine_failures", "Attempts at an engine that failed.", ["model"], registry=registry
         )

@@ -74,6 +74,13 @@ def without_priority(body: bytes) -> bytes:
     return msgspec.json.encode(document)
 
 
+def rename_model(body: bytes, model: str) -> bytes:
+    """The same request for another model."""
+    document = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    document["model"] = msgspec.Raw(msgspec.json.encode(model))
+    return msgspec.json.encode(document)
+
+
 def _explain(reason: str) -> InvalidRequest:
     place = _PLACE.search(reason)
     path = place["path"] if place else ""

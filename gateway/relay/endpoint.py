@@ -12,7 +12,15 @@ from dataclasses import dataclass
 import msgspec
 import structlog
 
-from contracts.errors import ApiError, EngineError, InvalidValue, RateLimitExceeded, ServerError
+from contracts.errors import (
+    ApiError,
+    EngineError,
+    EngineTimeout,
+    InvalidValue,
+    NoEngineAvailable,
+    RateLimitExceeded,
+    ServerError,
+)
 from contracts.keys import Scope as KeyScope
 from contracts.models import ModelCard
 from contracts.openai import DataPathRequest, EmbeddingRequest
@@ -25,7 +33,14 @@ from gateway.queueing.deadline import Deadline
 from gateway.queueing.queue import EngineQueue
 from gateway.relay import engine_errors
 from gateway.relay.answer import pass_on
-from gateway.relay.decode import ask_for_usage, check_length, decode_request, estimate_tokens, without_priority
+from gateway.relay.decode import (
+    ask_for_usage,
+    check_length,
+    decode_request,
+    estimate_tokens,
+    rename_model,
+    without_priority,
+)
 from gateway.relay.exchange import (
     REQUEST_ID_HEADER,
     AsgiExchange,
@@ -42,10 +57,15 @@ from gateway.relay.route import DataPathRoute
 from gateway.relay.sse import error_event
 from gateway.relay.tracing import Tracing
 from gateway.relay.upstream import UpstreamError
+from gateway.routing.fallbacks import Fallbacks
 from gateway.routing.models import ModelDirectory
 from gateway.routing.request import RoutingRequest, session_of
+from gateway.routing.shadow import Shadows
+from gateway.routing.traffic import Traffic
 
 CACHE_HEADER = b"x-flywheel-cache"
+MODEL_HEADER = b"x-flywheel-model"
+"""The model that answered, where it is not the one that was asked for."""
 INFERENCE: tuple[KeyScope, ...] = ("inference",)
 
 
@@ -58,6 +78,9 @@ class DataPath:
     admission: AdmissionControl
     cache: AnswerCache
     queue: EngineQueue
+    traffic: Traffic
+    fallbacks: Fallbacks
+    shadows: Shadows
     forwarder: Forwarder
     recorder: Recorder
     background: Background
@@ -99,7 +122,14 @@ class DataPathEndpoint:
         progress.deadline = Deadline.of(exchange.request_headers)
         body = await exchange.read_body(path.max_body_bytes)
         request = decode_request(body, self._decoder)
-        card = progress.card = path.models.require(request.model, key)
+        if path.traffic.is_alias(request.model):
+            subject = session_of(request, exchange.request_headers) or key.id
+            card = path.models.require(path.traffic.model_for(request.model, subject), key, alias=request.model)
+            body = rename_model(body, card.name)
+            exchange.headers.append((MODEL_HEADER, card.name.encode()))
+        else:
+            card = path.models.require(request.model, key)
+        progress.card = card
         if card.task != self._route.task:
             raise InvalidValue(f"The model `{card.name}` cannot be used at {self._route.path}.", param="model")
         check_length(request, card)
@@ -137,10 +167,9 @@ class DataPathEndpoint:
         body: bytes,
         use: CacheUse,
     ) -> KeptAnswer | None:
-        """Relays an engine's answer once there is a place for it, and ends all work at once when the client leaves."""
+        """Relays an engine's answer, and ends all work at once when the client leaves."""
         task = asyncio.current_task()
         assert task is not None
-        assert progress.key is not None
         gone = False
 
         def leave() -> None:
@@ -150,6 +179,55 @@ class DataPathEndpoint:
                 task.cancel()
 
         exchange.watch(leave)
+        if getattr(request, "priority", None) is not None:
+            body = without_priority(body)
+        try:
+            self._path.shadows.copy(request, body, model=card.name, path=self._route.path)
+            return await self._relay_first(exchange, progress, card, request, body, use)
+        except asyncio.CancelledError:
+            if gone and task.uncancel() == 0:
+                raise ClientDisconnected from None
+            raise
+        finally:
+            exchange.watch(None)
+
+    async def _relay_first(
+        self,
+        exchange: Exchange,
+        progress: Progress,
+        card: ModelCard,
+        request: DataPathRequest,
+        body: bytes,
+        use: CacheUse,
+    ) -> KeptAnswer | None:
+        """Relays the answer of the model, or of the first of its fallbacks that gives one, which is not kept."""
+        assert progress.key is not None
+        for fallback in self._path.fallbacks.of(card, progress.key, request):
+            try:
+                return await self._relay_in_turn(exchange, progress, card, request, body, use, patiently=False)
+            except (NoEngineAvailable, EngineError, EngineTimeout):
+                if exchange.status is not None:
+                    raise
+            self._path.fallbacks.note(card, fallback)
+            progress.card, card, use = fallback, fallback, BYPASS
+            body = rename_model(body, card.name)
+            exchange.headers = [header for header in exchange.headers if header[0] != MODEL_HEADER]
+            exchange.headers.append((MODEL_HEADER, card.name.encode()))
+        return await self._relay_in_turn(exchange, progress, card, request, body, use)
+
+    async def _relay_in_turn(
+        self,
+        exchange: Exchange,
+        progress: Progress,
+        card: ModelCard,
+        request: DataPathRequest,
+        body: bytes,
+        use: CacheUse,
+        *,
+        patiently: bool = True,
+    ) -> KeptAnswer | None:
+        """Relays an engine's answer once there is a place for it."""
+        assert progress.key is not None
         place = self._path.queue.place(
             card,
             tenant=progress.key.tenant,
@@ -157,17 +235,10 @@ class DataPathEndpoint:
             priority=getattr(request, "priority", None) or 0,
             deadline=progress.deadline,
         )
-        try:
-            async with place, progress.deadline.enforced():
-                kept = await self._relay(exchange, progress, card, request, body, use)
-                place.used_tokens = progress.usage.total_tokens or None
-                return kept
-        except asyncio.CancelledError:
-            if gone and task.uncancel() == 0:
-                raise ClientDisconnected from None
-            raise
-        finally:
-            exchange.watch(None)
+        async with place, progress.deadline.enforced():
+            kept = await self._relay(exchange, progress, card, request, body, use, patiently=patiently)
+            place.used_tokens = progress.usage.total_tokens or None
+            return kept
 
     async def _relay(
         self,
@@ -177,14 +248,14 @@ class DataPathEndpoint:
         request: DataPathRequest,
         body: bytes,
         use: CacheUse,
+        *,
+        patiently: bool = True,
     ) -> KeptAnswer | None:
-        sent = body if getattr(request, "priority", None) is None else without_priority(body)
         hide_usage = _usage_is_ours(request)
-        if hide_usage:
-            sent = ask_for_usage(sent)
+        sent = ask_for_usage(body) if hide_usage else body
         routing = RoutingRequest(card.name, request, session_of(request, exchange.request_headers))
         engine, response = await self._path.forwarder.forward(
-            card, routing, self._route.path, _engine_headers(exchange, progress), sent
+            card, routing, self._route.path, _engine_headers(exchange, progress), sent, patiently=patiently
         )
         progress.engine = engine.lease.engine
         try:

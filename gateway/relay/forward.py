@@ -39,9 +39,19 @@ class Forwarder:
         self._log = structlog.get_logger(__name__)
 
     async def forward(
-        self, card: ModelCard, routing: RoutingRequest, path: str, headers: HeaderList, body: bytes
+        self,
+        card: ModelCard,
+        routing: RoutingRequest,
+        path: str,
+        headers: HeaderList,
+        body: bytes,
+        *,
+        patiently: bool = True,
     ) -> tuple[Engine, UpstreamResponse]:
-        """The engine's `in_flight` counts this request until the caller has ended the answer and calls `done`."""
+        """The engine's `in_flight` counts this request until the caller has ended the answer and calls `done`.
+
+        Unless `patiently`, an engine that is about to start is not waited for.
+        """
         tried: list[Engine] = []
         failure: ApiError | None = None
         self._retries.note_request()
@@ -50,7 +60,7 @@ class Forwarder:
             if failure is not None and (engine is None or not self._may_retry()):
                 raise failure
             if engine is None:
-                engine = await self._fleet.wait_for(card, routing)
+                engine = await self._fleet.wait_for(card, routing, patiently=patiently)
             tried.append(engine)
             engine.occupancy.begin()
             try:

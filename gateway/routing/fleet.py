@@ -96,12 +96,14 @@ class Fleet:
         with_room = [engine for engine in fit if engine.occupancy.free() > 0] or fit
         return with_room[0] if len(with_room) == 1 else self._policy.choose(with_room, request)
 
-    async def wait_for(self, card: ModelCard, request: RoutingRequest) -> Engine:
+    async def wait_for(self, card: ModelCard, request: RoutingRequest, *, patiently: bool = True) -> Engine:
         """Waits for an engine where one can be expected: it starts on demand, or it is loading the adapter.
 
-        Raises NoEngineAvailable, at once where nothing can be expected.
+        Raises NoEngineAvailable, at once where nothing can be expected or, unless `patiently`, is there now.
         """
         wait_s = await self._expected_wait_s(card)
+        if not patiently:
+            wait_s = 0
         try:
             async with asyncio.timeout(wait_s), self._updated:
                 await self._updated.wait_for(lambda: self.serving(card.name))

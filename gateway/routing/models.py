@@ -22,11 +22,14 @@ class ModelDirectory:
         self._changed = asyncio.Event()
         self._log = structlog.get_logger(__name__)
 
-    def require(self, name: str, key: ApiKey) -> ModelCard:
-        """The card of a model that this key may use. Raises ModelNotFound, also where it exists for others only."""
+    def require(self, name: str, key: ApiKey, *, alias: str | None = None) -> ModelCard:
+        """The card of a model that this key may use, itself or by an alias.
+
+        Raises ModelNotFound, also where it exists for others only.
+        """
         card = self._cards.get(name)
-        if card is None or not _visible(card, key):
-            raise ModelNotFound(name)
+        if card is None or not (_visible(card, key) or (alias is not None and _visible_as(alias, card, key))):
+            raise ModelNotFound(alias or name)
         return card
 
     def visible_to(self, key: ApiKey) -> list[ModelCard]:
@@ -52,6 +55,10 @@ class ModelDirectory:
                     await self._changed.wait()
             except TimeoutError:
                 pass
+
+
+def _visible_as(alias: str, card: ModelCard, key: ApiKey) -> bool:
+    return card.tenant in (None, key.tenant) and key.may_use(alias)
 
 
 def _visible(card: ModelCard, key: ApiKey) -> bool:
