@@ -3,6 +3,7 @@ PYTHON ?= python3.11
 PORT ?=
 EMBEDDINGS ?=
 QUICK ?=
+ENGINE ?=
 WHAT ?=
 
 FLYWHEEL := .flywheel/envs/cli/bin/flywheel
@@ -16,7 +17,7 @@ help: ## Show this list.
 	@echo "Usage: make TARGET [VARIABLE=value]"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "Variables of up: PORT=8000 (the gateway's port), EMBEDDINGS=1 (start the embedding engine too)."
-	@echo "Variables of bench-gateway: QUICK=1 (fewer and shorter rounds, under 5 minutes)."
+	@echo "Variables of bench-gateway: QUICK=1 (fewer and shorter rounds, under 5 minutes), ENGINE=http://127.0.0.1:8100 (a vLLM to compare with)."
 	@echo "Variables of profile-gateway: WHAT=pass-through or cache-hit."
 
 up: ## Install what is missing, start everything, print how to use it.
@@ -42,7 +43,7 @@ lock: ## Choose the packages' versions anew and write locks/.
 
 bench-gateway: ## Measure the gateway beside its peers; the last line is JSON.
 	@$(PYTHON) cli/bootstrap.py dev peers
-	@$(DEV)/python -m loadtests.peers $(if $(filter-out 0,$(QUICK)),--quick)
+	@ENGINE=$(ENGINE) $(DEV)/python -m loadtests.peers $(if $(filter-out 0,$(QUICK)),--quick)
 
 bench-fairness: ## Measure what a tenant feels of another one's flood; the last line is JSON.
 	@$(PYTHON) cli/bootstrap.py dev

@@ -24,7 +24,9 @@ from loadtests.peers.installation import versions
 from loadtests.peers.open_streams import measure_open_streams
 from loadtests.peers.pass_through import measure_pass_through
 from loadtests.peers.processes import machine_busy_s
-from loadtests.peers.servers import Servers
+from loadtests.peers.real_engine import FIGURE as REAL_ENGINE
+from loadtests.peers.real_engine import measure_real_engine
+from loadtests.peers.servers import Server, Servers
 from loadtests.peers.streams import measure_streams
 
 Figures = dict[str, Any]
@@ -82,11 +84,21 @@ def open_streams(folder: Path, _stack: ExitStack, effort: Effort) -> Figures:
     return figures
 
 
+def real_engine(folder: Path, stack: ExitStack, effort: Effort) -> Figures:
+    url = os.environ.get("ENGINE")
+    if not url:
+        return {REAL_ENGINE: {"skipped": "no engine was given, as ENGINE=http://127.0.0.1:8100"}}
+    engine = Server("straight", url.rstrip("/"), "none", 0)
+    ours = GatewayUnderTest(engine.url, folder / "gateway", stack).server
+    return measure_real_engine(engine, ours, effort)
+
+
 GROUPS: dict[str, Callable[[Path, ExitStack, Effort], Figures]] = {
     "pass-through": pass_through,
     "cache-hits": cache_hits,
     "streams": streams,
     "open-streams": open_streams,
+    "real-engine": real_engine,
 }
 
 

@@ -14,7 +14,7 @@ import httpx
 from redis import Redis
 
 from loadtests.peers.installation import peer_program, program
-from tests.processes import Process, free_port
+from tests.processes import Process, free_port, python
 
 FOLDER = Path(__file__).parent
 CHAT = "/v1/chat/completions"
@@ -52,8 +52,7 @@ class Servers:
 
     def stream_engine(self) -> Server:
         port = free_port()
-        command = [peer_program("python"), "-m", "loadtests.peers.stream_engine", str(port)]
-        return self._start("straight", port, command)
+        return self._start("straight", port, python("-m", "loadtests.peers.stream_engine", str(port)))
 
     def nginx(self, upstream: str) -> Server:
         return self._nginx("proxy", UPSTREAM_PORT=upstream.rpartition(":")[2])
