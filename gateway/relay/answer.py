@@ -1,11 +1,15 @@
 """The way back: an engine's answer goes to the client as it comes, and a copy is kept where it may repeat."""
 
-from contracts.errors import EngineError
+from collections.abc import AsyncIterator
+
+from contracts.errors import ApiError, EngineError
 from gateway.cache.answers import KeptAnswer
+from gateway.relay.answering import Answering
+from gateway.relay.continuation import ContinuedEvents
 from gateway.relay.exchange import Exchange, HeaderList
 from gateway.relay.record import Progress
 from gateway.relay.sse import EventFilter, Usage, UsageTail, error_event
-from gateway.relay.upstream import UpstreamError, UpstreamResponse
+from gateway.relay.upstream import StreamBroken, UpstreamError, UpstreamResponse
 
 EVENT_STREAM = b"text/event-stream"
 MAX_HELD_BYTES = 1 << 20
@@ -33,17 +37,23 @@ class AnswerCopy:
 
 
 async def pass_on(
-    exchange: Exchange, progress: Progress, response: UpstreamResponse, *, hide_usage: bool, max_copy_bytes: int
+    exchange: Exchange,
+    progress: Progress,
+    response: UpstreamResponse,
+    answering: Answering,
+    *,
+    max_copy_bytes: int,
 ) -> KeptAnswer | None:
     """Relays a successful answer and returns what may be kept of it.
 
-    Raises UpstreamError where the answer breaks off and the client has not seen any of it. A stream that breaks off
-    later ends with an error event; a whole answer that does ends the connection.
+    Where a stream breaks off, another engine goes on with it if it can. Raises UpstreamError where the answer breaks
+    off for good and the client has not seen any of it. A stream that breaks off later ends with an error event; a
+    whole answer that does ends the connection.
     """
     content_type = next((value for name, value in response.headers if name == b"content-type"), b"")
     copy = AnswerCopy(max_copy_bytes)
     if content_type.startswith(EVENT_STREAM):
-        await _pass_on_stream(exchange, progress, response, copy, content_type, hide_usage=hide_usage)
+        await _pass_on_stream(exchange, progress, response, copy, content_type, answering)
     else:
         await _pass_on_whole(exchange, progress, response, copy, content_type)
     return copy.answer(content_type)
@@ -55,36 +65,47 @@ async def _pass_on_stream(
     response: UpstreamResponse,
     copy: AnswerCopy,
     content_type: bytes,
-    *,
-    hide_usage: bool,
+    answering: Answering,
 ) -> None:
     headers: HeaderList = [(b"content-type", content_type), (b"cache-control", b"no-cache")]
-    events, tail = EventFilter(hide_usage=hide_usage), UsageTail()
-    try:
-        async for chunk in response.chunks():
-            tail.feed(chunk)
-            passed = events.feed(chunk)
-            if not passed:
-                continue
-            if progress.first_byte_s is None:
-                progress.first_byte_s = exchange.elapsed_s()
-                await exchange.start(200, headers)
-            copy.feed(passed)
-            await exchange.write(passed)
-    except UpstreamError:
-        if progress.first_byte_s is None:
-            raise
-        copy.discard()
-        await exchange.finish(error_event(EngineError("The engine failed in the middle of its answer.")))
-        return
+    source: UpstreamResponse | None = response
+    events: EventFilter | ContinuedEvents = answering.events()
+    while True:
+        try:
+            async for passed in _events(source, events):
+                if progress.first_byte_s is None:
+                    progress.first_byte_s = exchange.elapsed_s()
+                    await exchange.start(200, headers)
+                copy.feed(passed)
+                await exchange.write(passed)
+            break
+        except UpstreamError as error:
+            try:
+                source, events = await answering.go_on(error)
+            except (UpstreamError, ApiError):
+                if progress.first_byte_s is None:
+                    raise
+                copy.discard()
+                await exchange.finish(error_event(EngineError("The engine failed in the middle of its answer.")))
+                return
     if progress.first_byte_s is None:
         await exchange.start(200, headers)
-    last = events.finish()
-    copy.feed(last)
     if events.failed:
         copy.discard()
-    progress.usage = tail.usage() or Usage()
-    await exchange.finish(last)
+    progress.usage = events.usage
+    await exchange.finish()
+
+
+async def _events(source: UpstreamResponse | None, events: EventFilter | ContinuedEvents) -> AsyncIterator[bytes]:
+    """The client's events, as they come. Raises UpstreamError where they break off."""
+    if source is not None:
+        async for chunk in source.chunks():
+            if passed := events.feed(chunk):
+                yield passed
+            if events.broken:
+                raise StreamBroken
+    if last := events.finish():
+        yield last
 
 
 async def _pass_on_whole(

@@ -58,13 +58,16 @@ def estimate_tokens(request: DataPathRequest, body: bytes, card: ModelCard) -> t
     return prompt, min(longest, card.context_length) * (request.n or 1)
 
 
-def ask_for_usage(body: bytes) -> bytes:
-    """The body of a streamed request, changed so that the engine states the usage at the end."""
-    if b'"stream_options"' not in body:
-        return body.rstrip()[:-1] + b',"stream_options":{"include_usage":true}}'
-    document = msgspec.json.decode(body)
-    document["stream_options"] = {**(document.get("stream_options") or {}), "include_usage": True}
-    return msgspec.json.encode(document)
+def ask_engine_for(body: bytes, *, usage: bool, token_ids: bool) -> bytes:
+    """The body of a streamed request, changed so that the engine states the usage at the end, or each token's id."""
+    added = b',"return_token_ids":true' if token_ids else b""
+    if usage and b'"stream_options"' in body:
+        document = msgspec.json.decode(body)
+        document["stream_options"] = {**(document.get("stream_options") or {}), "include_usage": True}
+        body = msgspec.json.encode(document)
+    elif usage:
+        added += b',"stream_options":{"include_usage":true}'
+    return body.rstrip()[:-1] + added + b"}" if added else body
 
 
 def without_priority(body: bytes) -> bytes:

@@ -23,7 +23,7 @@ from contracts.errors import (
 )
 from contracts.keys import Scope as KeyScope
 from contracts.models import ModelCard
-from contracts.openai import DataPathRequest, EmbeddingRequest
+from contracts.openai import DataPathRequest
 from gateway.auth.keys import Authenticator
 from gateway.background import Background
 from gateway.cache.answers import AnswerCache, KeptAnswer
@@ -33,14 +33,8 @@ from gateway.queueing.deadline import Deadline
 from gateway.queueing.queue import EngineQueue
 from gateway.relay import engine_errors
 from gateway.relay.answer import pass_on
-from gateway.relay.decode import (
-    ask_for_usage,
-    check_length,
-    decode_request,
-    estimate_tokens,
-    rename_model,
-    without_priority,
-)
+from gateway.relay.answering import Answering
+from gateway.relay.decode import check_length, decode_request, estimate_tokens, rename_model, without_priority
 from gateway.relay.exchange import (
     REQUEST_ID_HEADER,
     AsgiExchange,
@@ -251,14 +245,18 @@ class DataPathEndpoint:
         *,
         patiently: bool = True,
     ) -> KeptAnswer | None:
-        hide_usage = _usage_is_ours(request)
-        sent = ask_for_usage(body) if hide_usage else body
-        routing = RoutingRequest(card.name, request, session_of(request, exchange.request_headers))
-        engine, response = await self._path.forwarder.forward(
-            card, routing, self._route.path, _engine_headers(exchange, progress), sent, patiently=patiently
+        answering = Answering(
+            self._path.forwarder,
+            self._route,
+            card,
+            RoutingRequest(card.name, request, session_of(request, exchange.request_headers)),
+            request,
+            body,
+            _engine_headers(exchange, progress),
+            patiently=patiently,
         )
-        progress.engine = engine.lease.engine
         try:
+            response = await answering.begin()
             if response.status != 200:
                 raw = await response.read(engine_errors.MAX_ERROR_BYTES)
                 raise engine_errors.translate(response.status, raw, prompt_field=self._route.prompt_field)
@@ -266,15 +264,16 @@ class DataPathEndpoint:
                 exchange,
                 progress,
                 response,
-                hide_usage=hide_usage,
+                answering,
                 max_copy_bytes=self._path.cache.max_entry_bytes if use.write else 0,
             )
         except UpstreamError as error:
-            self._log.warning("answer broke off", engine=progress.engine, reason=type(error).__name__)
+            self._log.warning("answer broke off", reason=type(error).__name__)
             raise EngineError("The engine failed in the middle of its answer.") from None
         finally:
-            response.abort()
-            self._path.forwarder.done(engine)
+            answering.end()
+            if answering.engine is not None:
+                progress.engine = answering.engine.lease.engine
 
     def _settle(self, progress: Progress) -> None:
         """Gives back what was reserved and not used. An answer cut short states no usage: what it reserved is spent."""
@@ -290,13 +289,6 @@ class DataPathEndpoint:
             await exchange.send_error(error)
         elif progress.first_byte_s is not None and not exchange.finished:
             await exchange.finish(error_event(error))
-
-
-def _usage_is_ours(request: DataPathRequest) -> bool:
-    """Whether the gateway asks for the usage of a stream whose client did not."""
-    if isinstance(request, EmbeddingRequest) or not request.stream:
-        return False
-    return request.stream_options is None or not request.stream_options.include_usage
 
 
 def _engine_headers(exchange: Exchange, progress: Progress) -> HeaderList:

@@ -1,5 +1,7 @@
 """Sends a request to an engine, and to another one if that fails before anything was answered."""
 
+from collections.abc import Sequence
+
 import structlog
 
 from contracts.errors import ApiError, EngineError, EngineTimeout, NoEngineAvailable
@@ -24,6 +26,22 @@ NOT_LOADED_HERE = 404
 """vLLM's status for an adapter that it has not loaded, or no longer."""
 
 
+class Reply:
+    """An engine's answer whose head has come. It counts as in flight there until its end."""
+
+    def __init__(self, engine: Engine, response: UpstreamResponse) -> None:
+        self.engine = engine
+        self.response = response
+        self._ended = False
+
+    def end(self) -> None:
+        """Tells the engine to stop generating where the answer was not read to its end."""
+        if not self._ended:
+            self._ended = True
+            self.response.abort()
+            self.engine.occupancy.end()
+
+
 class Forwarder:
     """Picks an engine and gets the head of its answer.
 
@@ -46,16 +64,18 @@ class Forwarder:
         headers: HeaderList,
         body: bytes,
         *,
+        broken: Sequence[Engine] = (),
         patiently: bool = True,
-    ) -> tuple[Engine, UpstreamResponse]:
-        """The engine's `in_flight` counts this request until the caller has ended the answer and calls `done`.
+    ) -> Reply:
+        """`broken` are engines that failed in the middle of this answer. The caller ends the reply.
 
         Unless `patiently`, an engine that is about to start is not waited for.
         """
-        tried: list[Engine] = []
+        tried: list[Engine] = [*broken]
         failure: ApiError | None = None
-        self._retries.note_request()
-        while len(tried) < MAX_ATTEMPTS:
+        if not broken:
+            self._retries.note_request()
+        while len(tried) < MAX_ATTEMPTS + len(broken):
             engine = self._fleet.pick(routing, excluding=tried)
             if failure is not None and (engine is None or not self._may_retry()):
                 raise failure
@@ -75,7 +95,7 @@ class Forwarder:
             if response.status < 500:
                 engine.health.succeeded()
                 if response.status != NOT_LOADED_HERE:
-                    return engine, response
+                    return Reply(engine, response)
             response.abort()
             engine.occupancy.end()
             if response.status >= 500:
@@ -87,9 +107,9 @@ class Forwarder:
         assert failure is not None
         raise failure
 
-    @staticmethod
-    def done(engine: Engine) -> None:
-        engine.occupancy.end()
+    def note_break(self, engine: Engine, card: ModelCard, error: UpstreamError) -> None:
+        """An engine failed in the middle of its answer."""
+        self._note_failure(engine, card, error)
 
     def _may_retry(self) -> bool:
         allowed = self._retries.take()

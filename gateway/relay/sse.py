@@ -7,11 +7,14 @@ search for bytes that cannot stand inside a JSON string, where each quote would 
 import msgspec
 
 from contracts.errors import ApiError, EngineError
+from gateway.relay.transcript import Transcript
+from gateway.relay.upstream import StreamBroken
 
-_EVENT_END = b"\n\n"
+EVENT_END = b"\n\n"
 _NO_CHOICES = b'"choices":[]'
 _USAGE = b'"usage":{'
 _ENGINE_ERROR = b'data: {"error"'
+_DONE = b"data: [DONE]"
 USAGE_TAIL_BYTES = 4096
 
 
@@ -51,23 +54,45 @@ class EventFilter:
 
     - The usage event, when the client did not ask for usage and the gateway did.
     - An error event of the engine, whose text may tell of its insides.
+
+    With a transcript it writes down what was told. It is then `broken` once an event said that the engine gave up.
     """
 
-    def __init__(self, *, hide_usage: bool) -> None:
+    def __init__(self, *, hide_usage: bool, transcript: Transcript | None = None) -> None:
         self._hide_usage = hide_usage
+        self._transcript = transcript
+        self._tail = UsageTail()
         self._partial = b""
+        self._done = False
+        self.broken = False
         self.failed = False
+
+    @property
+    def usage(self) -> Usage:
+        return self._tail.usage() or Usage()
 
     def feed(self, chunk: bytes) -> bytes:
         """What may be sent on now. At most one incomplete event is held back."""
-        if not self._partial and chunk.endswith(_EVENT_END) and not self._suspicious(chunk):
+        self._tail.feed(chunk)
+        if self._transcript is None and not self._partial and chunk.endswith(EVENT_END) and not self._suspicious(chunk):
             return chunk
-        *events, self._partial = (self._partial + chunk).split(_EVENT_END)
-        return b"".join(self._pass(event) + _EVENT_END for event in events if not self._hidden(event))
+        *events, self._partial = (self._partial + chunk).split(EVENT_END)
+        passed = []
+        for event in events:
+            if self._hidden(event):
+                continue
+            try:
+                passed += [self._pass(event), EVENT_END]
+            except StreamBroken:
+                self.broken = True
+                break
+        return b"".join(passed)
 
     def finish(self) -> bytes:
-        """What is left when the answer has ended."""
+        """What is left when the answer has ended. Raises StreamBroken where it was not whole."""
         rest, self._partial = self._partial, b""
+        if self._transcript is not None and not self._done:
+            raise StreamBroken
         return b"" if not rest or self._hidden(rest) else self._pass(rest)
 
     def _suspicious(self, chunk: bytes) -> bool:
@@ -77,15 +102,20 @@ class EventFilter:
         return self._hide_usage and _NO_CHOICES in event and _USAGE in event
 
     def _pass(self, event: bytes) -> bytes:
-        if not event.startswith(_ENGINE_ERROR):
+        if event.startswith(_ENGINE_ERROR):
+            if self._transcript is not None:
+                raise StreamBroken
+            self.failed = True
+            return error_event(EngineError("The engine failed in the middle of its answer.")).removesuffix(EVENT_END)
+        if self._transcript is None:
             return event
-        self.failed = True
-        return error_event(EngineError("The engine failed in the middle of its answer.")).removesuffix(_EVENT_END)
+        self._done = self._done or event.startswith(_DONE)
+        return self._transcript.note(event)
 
 
 def error_event(error: ApiError) -> bytes:
     """An error in the middle of a stream, as OpenAI's SDKs understand it."""
-    return b"data: " + error.envelope().model_dump_json().encode() + _EVENT_END
+    return b"data: " + error.envelope().model_dump_json().encode() + EVENT_END
 
 
 def _end_of_object(text: bytes) -> int | None:

@@ -8,6 +8,7 @@ UpstreamError
 ├── ConnectFailed      nothing was sent
 ├── ConnectionLost     the engine closed the connection before its answer was complete
 ├── GarbledAnswer      what came was not HTTP
+├── StreamBroken       the engine itself says so in the middle of a stream, or ends it too early
 ├── UpstreamTimeout    silence for longer than `idle_timeout_s`
 └── TooManyConnections `max_connections` are in use
 """
@@ -40,6 +41,10 @@ class ConnectionLost(UpstreamError):
 
 
 class GarbledAnswer(UpstreamError):
+    pass
+
+
+class StreamBroken(UpstreamError):
     pass
 
 

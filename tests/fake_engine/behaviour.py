@@ -27,6 +27,9 @@ class Behaviour(BaseModel):
     token_bytes: int | None = None
     """Length of one token's text; short words if None."""
 
+    silent_tokens: bool = False
+    """Every few tokens of a stream tell no text of their own: the next one does."""
+
     # Prefix cache
     prefix_cache_tokens: int = 0
     """Tokens that the simulated KV cache keeps of prompts; none by default. A change empties it."""

@@ -122,7 +122,13 @@ class FakeEngine:
             return
         kind = "chat" if path == "/v1/chat/completions" else "text"
         await self._compute_prompt(connection, behaviour, kind, request)
-        answer = answers.answer_to(kind, request, tokens=behaviour.tokens, token_bytes=behaviour.token_bytes)
+        answer = answers.answer_to(
+            kind,
+            request,
+            tokens=behaviour.tokens,
+            token_bytes=behaviour.token_bytes,
+            silent_tokens=behaviour.silent_tokens,
+        )
         if request.get("stream"):
             await self._stream(connection, response, behaviour, answer)
             return
