@@ -72,12 +72,12 @@ class Forwarder:
         Unless `patiently`, an engine that is about to start is not waited for.
         """
         tried: list[Engine] = [*broken]
-        failure: ApiError | None = None
+        failure: ApiError | None = EngineError("The engine failed in the middle of its answer.") if broken else None
         if not broken:
             self._retries.note_request()
         while len(tried) < MAX_ATTEMPTS + len(broken):
             engine = self._fleet.pick(routing, excluding=tried)
-            if failure is not None and (engine is None or not self._may_retry()):
+            if failure is not None and (engine is None or (len(tried) > len(broken) and not self._may_retry())):
                 raise failure
             if engine is None:
                 engine = await self._fleet.wait_for(card, routing, patiently=patiently)
