@@ -59,7 +59,7 @@ class AdmissionControl:
         self._admit = pipe.script(_lua("buckets", "budgets", "admit"))
         self._settle = pipe.script(_lua("buckets", "budgets", "settle"))
         self._plans = LimitPlans(settings)
-        self._leases = HeldLeases(pipe.script(_lua("renew")), lease_s=settings.concurrency_lease_s)
+        self._leases = HeldLeases(pipe, _lua("renew"), lease_s=settings.concurrency_lease_s)
         self._renewal_s = settings.concurrency_lease_s / RENEWALS_PER_LEASE
         self._refuses = settings.without_redis == "refuse"
         self._away = asyncio.Event()

@@ -20,16 +20,16 @@ local function read_buckets(name, request_limit, token_limit)
     return request_limit, token_limit, token_limit, 0, 0
   end
   local at_ms, requests, tokens, most, this_minute, last_minute = struct.unpack("<dddddd", state)
-  local minutes = max(0, now_ms - at_ms) / MINUTE_MS
-  requests = min(request_limit, requests + minutes * request_limit)
-  tokens = min(token_limit, tokens + minutes * token_limit)
-  most = min(token_limit, most + minutes * token_limit)
   local turns = floor(now_ms / MINUTE_MS) - floor(at_ms / MINUTE_MS)
   if turns == 1 then
     most, this_minute, last_minute = most - last_minute, 0, this_minute
   elseif turns > 1 then
     most, this_minute, last_minute = most - this_minute - last_minute, 0, 0
   end
+  local minutes = max(0, now_ms - at_ms) / MINUTE_MS
+  requests = min(request_limit, requests + minutes * request_limit)
+  tokens = min(token_limit, tokens + minutes * token_limit)
+  most = min(token_limit, most + minutes * token_limit)
   return requests, tokens, most, this_minute, last_minute
 end
 

@@ -5,7 +5,7 @@ import itertools
 import secrets
 from collections.abc import Iterable
 
-from gateway.redis_pipe import Script
+from gateway.redis_pipe import RedisPipe
 
 IDS_PER_CALL = 1000
 
@@ -13,7 +13,8 @@ IDS_PER_CALL = 1000
 class HeldLeases:
     """A request holds one id, under a name each for its key and its tenant where these limit concurrency."""
 
-    def __init__(self, script: Script, *, lease_s: float) -> None:
+    def __init__(self, pipe: RedisPipe, script: str, *, lease_s: float) -> None:
+        self._pipe = pipe
         self._script = script
         self._lease_ms = round(lease_s * 1000)
         self._gateway = secrets.token_hex(6).encode()
@@ -36,10 +37,15 @@ class HeldLeases:
                 del self._held[name]
 
     async def renew(self) -> None:
-        """All commands leave in one write. Raises RedisError."""
-        calls = [
-            self._script((name,), (self._lease_ms, *ids[start : start + IDS_PER_CALL]))
-            for name, ids in [(name, list(leases)) for name, leases in self._held.items()]
-            for start in range(0, len(ids), IDS_PER_CALL)
-        ]
+        """All commands leave in one write. Raises RedisError.
+
+        They are sent in the moment in which the ids are listed, and in full, since a second try by its SHA-1 could
+        write a lease again that was released meanwhile.
+        """
+        calls = []
+        for name, leases in self._held.items():
+            ids = list(leases)
+            for start in range(0, len(ids), IDS_PER_CALL):
+                some = ids[start : start + IDS_PER_CALL]
+                calls.append(self._pipe.call("EVAL", self._script, 1, name, self._lease_ms, *some))
         await asyncio.gather(*calls)

@@ -77,8 +77,11 @@ class Control:
         """A request from its admission until Redis knows of its end."""
         admission = await self.admit(key, tokens)
         self.settle(admission, used)
-        await self._control.flush()
+        await self.flush()
         return admission
+
+    async def flush(self) -> None:
+        await self._control.flush()
 
 
 def spent(redis_url: str, owner: str = "key") -> tuple[int, int, int, int]:
