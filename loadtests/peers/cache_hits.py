@@ -23,7 +23,7 @@ def measure_cache_hits(figure: str, ours: Server, peer: Server, folder: Path, ef
     make_hit(ours, question)
 
     def measure(server: Server) -> Values:
-        done = run_wrk(server.chat_url, body=body, key=server.key, connections=32, duration_s=effort.wrk_s)
+        done = run_wrk(server, body=body, connections=32, duration_s=effort.wrk_s)
         return {figure: done.requests_per_s}
 
     measure(ours)  # warms up

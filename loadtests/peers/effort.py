@@ -12,5 +12,5 @@ class Effort:
     open_streams: tuple[int, ...]
 
 
-FULL = Effort(rounds=5, wrk_s=5, wrk_alone_s=2, streams_s=3, open_streams=(5000, 10_000))
-QUICK = Effort(rounds=3, wrk_s=1, wrk_alone_s=1, streams_s=1, open_streams=(5000,))
+FULL = Effort(rounds=5, wrk_s=3, wrk_alone_s=2, streams_s=2, open_streams=(5000, 10_000))
+QUICK = Effort(rounds=2, wrk_s=1, wrk_alone_s=1, streams_s=1, open_streams=(5000,))

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from loadtests.peers.effort import Effort
-from loadtests.peers.processes import cpu_s
 from loadtests.peers.rounds import Values, by_turns, compare
 from loadtests.peers.servers import MODEL, Server
 from loadtests.peers.wrk import run_wrk
@@ -21,14 +20,12 @@ def measure_pass_through(ours: Server, peers: list[Server], folder: Path, effort
     body.write_text(json.dumps(chat_request()))
 
     def measure(server: Server) -> Values:
-        before = cpu_s(server.pid)
-        many = run_wrk(server.chat_url, body=body, key=server.key, connections=32, duration_s=effort.wrk_s)
-        cost_us = (cpu_s(server.pid) - before) / many.requests * 1e6
-        alone = run_wrk(server.chat_url, body=body, key=server.key, connections=1, duration_s=effort.wrk_alone_s)
-        return {THROUGHPUT: many.requests_per_s, COST: cost_us, LATENCY: alone.p50_ms}
+        many = run_wrk(server, body=body, connections=32, duration_s=effort.wrk_s)
+        alone = run_wrk(server, body=body, connections=1, duration_s=effort.wrk_alone_s)
+        return {THROUGHPUT: many.requests_per_s, COST: many.cpu_us, LATENCY: alone.p50_ms}
 
     for server in (ours, *peers):
-        run_wrk(server.chat_url, body=body, key=server.key, connections=32, duration_s=1)  # warms up
+        run_wrk(server, body=body, connections=32, duration_s=1)  # warms up
     pairs = by_turns(measure, ours, peers, rounds=effort.rounds)
     return {figure: compare(pairs, figure) for figure in (THROUGHPUT, COST, LATENCY)}
 

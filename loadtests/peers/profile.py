@@ -42,11 +42,11 @@ def record(question: str, seconds: int) -> tuple[list[Sample], float]:
         server = GatewayUnderTest(upstream, folder / "gateway", stack).server
         body, stacks = folder / "body.json", folder / "stacks"
         body.write_text(json.dumps(QUESTIONS[question]))
-        run_wrk(server.chat_url, body=body, key=server.key, connections=32, duration_s=WARM_UP_S)
+        run_wrk(server, body=body, connections=32, duration_s=WARM_UP_S)
         command = [peer_program("py-spy"), "record", "--pid", str(server.pid), "--format", "raw", "--full-filenames"]
         command += ["--rate", str(SAMPLES_PER_S), "--duration", str(seconds), "--output", str(stacks)]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
-            result = run_wrk(server.chat_url, body=body, key=server.key, connections=32, duration_s=seconds + SETTLE_S)
+            result = run_wrk(server, body=body, connections=32, duration_s=seconds + SETTLE_S)
         return [_sample(line) for line in stacks.read_text().splitlines() if ENTRY in line], result.requests_per_s
 
 
