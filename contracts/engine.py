@@ -16,6 +16,8 @@ class EngineLoad(BaseModel):
     waiting: int = Field(0, description="Requests waiting for a place in the batch.")
     kv_cache_usage: float = Field(0.0, description="Share of KV-cache blocks in use, 0 to 1.")
     kv_cache_tokens: int = Field(0, description="Tokens that the KV cache holds; 0 if unknown.")
+    prefix_queries: int = Field(0, description="Prompt tokens looked up in the prefix cache since vLLM started.")
+    prefix_hits: int = Field(0, description="Of these, tokens that were there.")
 
 
 class EngineLease(BaseModel):

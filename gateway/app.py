@@ -11,7 +11,8 @@ from redis.asyncio import Redis
 from starlette.routing import Route
 
 from contracts.settings import Settings
-from gateway.api import files, fine_tuning, models
+from gateway.api import engines, files, fine_tuning, models
+from gateway.api.engines import FleetService
 from gateway.api.files import FileService
 from gateway.api.fine_tuning import FineTuningService
 from gateway.api.models import ModelService
@@ -130,12 +131,13 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.data_path = {path: endpoint.handle for path, endpoint in endpoints.items()}
     app.state.limiter = limiter
     app.state.authenticator = authenticator
+    app.state.fleet_service = FleetService(fleet, queue)
     app.state.model_service = ModelService(directory, fleet, model_rows, redis)
     app.state.file_service = FileService(file_rows, ArtifactStore(settings.artifacts_url))
     app.state.fine_tuning_service = FineTuningService(
         JobRepository(database), file_rows, directory, JobQueue(create_celery(settings.redis_url)), tracer
     )
-    for resource in (models, files, fine_tuning):
+    for resource in (models, files, fine_tuning, engines):
         app.include_router(resource.router)
     app.include_router(
         create_operations_router(

@@ -6,7 +6,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from contracts.engine import EngineLoad
 
 _CACHE_CONFIG = "vllm:cache_config_info"
-_RELEVANT = ("vllm:num_requests_", "vllm:kv_cache_us", _CACHE_CONFIG)
+_RELEVANT = ("vllm:num_requests_", "vllm:kv_cache_us", "vllm:prefix_cache_", _CACHE_CONFIG)
 
 
 async def read_load(client: httpx.AsyncClient) -> EngineLoad:
@@ -31,6 +31,8 @@ def parse_load(metrics: str) -> EngineLoad:
         waiting=int(sum(samples.get("vllm:num_requests_waiting", []))),
         kv_cache_usage=max(samples.get("vllm:kv_cache_usage_perc", [0.0])),
         kv_cache_tokens=kv_cache_tokens,
+        prefix_queries=int(sum(samples.get("vllm:prefix_cache_queries_total", []))),
+        prefix_hits=int(sum(samples.get("vllm:prefix_cache_hits_total", []))),
     )
 
 
