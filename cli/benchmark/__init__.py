@@ -1,0 +1,1 @@
+"""`flywheel bench`: drives an OpenAI-compatible URL and tells how it answered."""
