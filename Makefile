@@ -11,13 +11,14 @@ DEV := .flywheel/envs/dev/bin
 SERVICES := cli gateway engine worker
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test lint lock clean bench-fairness bench-gateway profile-gateway
+.PHONY: help up down test lint lock clean bench-fairness bench-gateway bench-routing profile-gateway
 
 help: ## Show this list.
 	@echo "Usage: make TARGET [VARIABLE=value]"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "Variables of up: PORT=8000 (the gateway's port), EMBEDDINGS=1 (start the embedding engine too)."
 	@echo "Variables of bench-gateway: QUICK=1 (fewer and shorter rounds, under 5 minutes), ENGINE=http://127.0.0.1:8100 (a vLLM to compare with)."
+	@echo "Variables of bench-routing: QUICK=1 (engines that only simulate a prefix cache, about a minute)."
 	@echo "Variables of profile-gateway: WHAT=pass-through or cache-hit."
 
 up: ## Install what is missing, start everything, print how to use it.
@@ -48,6 +49,10 @@ bench-gateway: ## Measure the gateway beside its peers; the last line is JSON.
 bench-fairness: ## Measure what a tenant feels of another one's flood; the last line is JSON.
 	@$(PYTHON) cli/bootstrap.py dev
 	@$(DEV)/python -m loadtests.fairness
+
+bench-routing: ## Measure prefix-aware routing beside round robin, over two engines; the last line is JSON.
+	@$(PYTHON) cli/bootstrap.py dev $(if $(filter-out 0,$(QUICK)),,engine)
+	@$(DEV)/python -m loadtests.routing $(if $(filter-out 0,$(QUICK)),--simulated)
 
 profile-gateway: ## Show where the gateway's microseconds go.
 	@$(PYTHON) cli/bootstrap.py dev peers

@@ -12,6 +12,7 @@ from contracts.settings import Settings
 from inference.catalogue import CatalogueModel
 
 Device = Literal["cpu", "cuda"]
+GIB = 1 << 30
 
 
 def find_device() -> Device:
@@ -55,6 +56,8 @@ def build_command(model: CatalogueModel, weights: Path, settings: Settings, devi
         ]
     if device == "cuda":
         arguments += ["--gpu-memory-utilization", str(options.gpu_memory_utilization)]
+    else:
+        arguments += ["--kv-cache-memory-bytes", str(int(settings.engine.kv_cache_gib * GIB))]
     if settings.telemetry.otlp_endpoint is not None:
         arguments += ["--otlp-traces-endpoint", f"{settings.telemetry.otlp_endpoint.rstrip('/')}/v1/traces"]
     return EngineCommand(tuple(arguments), _environment(settings, device))
@@ -70,10 +73,10 @@ def _environment(settings: Settings, device: Device) -> dict[str, str]:
         "OTEL_SERVICE_NAME": "flywheel-engine",
         "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf",
     }
+    environment.pop("VLLM_CPU_KVCACHE_SPACE", None)  # it would win over our option, and knows whole GiB only
     if device == "cpu":
         threads = settings.engine.cpu_threads or os.cpu_count() or 1
         environment |= {
-            "VLLM_CPU_KVCACHE_SPACE": str(settings.engine.kv_cache_gib),
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
             "OMP_NUM_THREADS": str(threads),
         }

@@ -15,8 +15,9 @@ def value_of(arguments: tuple[str, ...], option: str) -> str:
     return arguments[arguments.index(option) + 1]
 
 
-def test_a_text_engine_caches_prefixes_and_takes_adapters():
-    settings = Settings(engine=EngineSettings(port=9001, cpu_threads=3, kv_cache_gib=4))
+def test_a_text_engine_caches_prefixes_and_takes_adapters(monkeypatch):
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "8")
+    settings = Settings(engine=EngineSettings(port=9001, cpu_threads=3, kv_cache_gib=0.5))
     command = build_command(TEXT, Path("/weights"), settings, "cpu")
 
     assert value_of(command.arguments, "--model") == "/weights"
@@ -25,7 +26,8 @@ def test_a_text_engine_caches_prefixes_and_takes_adapters():
     assert json.loads(value_of(command.arguments, "--override-generation-config"))["temperature"] == 0.2
     assert {"--enable-prefix-caching", "--enable-lora"} <= set(command.arguments)
     assert command.environment["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] == "True"
-    assert command.environment["VLLM_CPU_KVCACHE_SPACE"] == "4"
+    assert value_of(command.arguments, "--kv-cache-memory-bytes") == str(1 << 29)
+    assert "VLLM_CPU_KVCACHE_SPACE" not in command.environment
     assert command.environment["OMP_NUM_THREADS"] == "3"
 
 
@@ -36,12 +38,11 @@ def test_an_embedding_engine_pools_and_takes_no_adapters():
     assert "--enable-lora" not in arguments
 
 
-def test_a_gpu_engine_has_no_settings_for_cpus(monkeypatch):
-    monkeypatch.delenv("VLLM_CPU_KVCACHE_SPACE", raising=False)
+def test_a_gpu_engine_has_no_settings_for_cpus():
     command = build_command(TEXT, Path("/weights"), Settings(), "cuda")
 
     assert value_of(command.arguments, "--gpu-memory-utilization") == "0.9"
-    assert "VLLM_CPU_KVCACHE_SPACE" not in command.environment
+    assert "--kv-cache-memory-bytes" not in command.arguments
 
 
 def test_traces_go_where_the_settings_say():
