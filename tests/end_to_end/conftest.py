@@ -18,6 +18,8 @@ REPOSITORY = Path(__file__).parents[2]
 TEXT_MODEL = "smollm2-135m-instruct"
 EMBEDDING_MODEL = "all-minilm-l6-v2"
 START_TIMEOUT_S = 600
+SLOW_S = 900
+"""What one test may take, the start of its engines included."""
 
 
 @dataclass(frozen=True)

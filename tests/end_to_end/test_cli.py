@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from tests.end_to_end.conftest import EMBEDDING_MODEL, TEXT_MODEL, Stack
+from tests.end_to_end.conftest import EMBEDDING_MODEL, SLOW_S, TEXT_MODEL, Stack
 
-pytestmark = pytest.mark.real_stack
+pytestmark = [pytest.mark.real_stack, pytest.mark.timeout(SLOW_S)]
 
 
 def test_status_and_models_tell_what_runs(stack: Stack):

@@ -7,9 +7,9 @@ import openai
 import pytest
 from openai import OpenAI
 
-from tests.end_to_end.conftest import REPOSITORY, TEXT_MODEL, Stack, wait_for
+from tests.end_to_end.conftest import REPOSITORY, SLOW_S, TEXT_MODEL, Stack, wait_for
 
-pytestmark = [pytest.mark.real_stack, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.real_stack, pytest.mark.timeout(SLOW_S)]
 HELD_OUT = ["How do I boil an egg?", "What is the capital of Italy?"]
 
 

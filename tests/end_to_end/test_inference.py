@@ -8,9 +8,9 @@ import openai
 import pytest
 from openai import OpenAI
 
-from tests.end_to_end.conftest import EMBEDDING_MODEL, TEXT_MODEL, Stack, wait_for
+from tests.end_to_end.conftest import EMBEDDING_MODEL, SLOW_S, TEXT_MODEL, Stack, wait_for
 
-pytestmark = pytest.mark.real_stack
+pytestmark = [pytest.mark.real_stack, pytest.mark.timeout(SLOW_S)]
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 
 
