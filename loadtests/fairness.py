@@ -6,7 +6,8 @@ share of the engine's places asked for, all the time. Three runs by turns: the s
 and beside the flood with the gateway's queue out of play, since it is told that the engine takes any number.
 
 Progress goes to stderr; the only line of stdout is one JSON object. Latencies are medians over the rounds of a
-round's 50th and 99th percentile, in seconds; ratios are to the run alone of the same round.
+round's 50th and 99th percentile, in seconds; ratios are to the run alone of the same round. `client_lag_s` is the
+longest time that this process itself stood still: where it is near the latencies, the machine was too busy to measure.
 """
 
 import asyncio
@@ -44,6 +45,7 @@ SHARE = CAPACITY / 2
 FLOOD_REQUESTS = int(50 * SHARE)
 STEADY_REQUESTS_PER_S = 0.5 * SHARE / MEAN_SERVICE_S
 SETTLING_S = 1.0
+LAG_STEP_S = 0.01
 NEVER_REACHED = 2_000_000_000
 ANY_NUMBER = 100_000
 SETTINGS = {"FLYWHEEL_CACHE__ENABLED": "false"}
@@ -56,6 +58,7 @@ class Run:
     latencies_s: list[float] = field(default_factory=list)
     answers: dict[str, int] = field(default_factory=lambda: {"steady": 0, "flood": 0})
     failures: int = 0
+    lag_s: float = 0.0
 
     def percentile(self, percent: int) -> float:
         return quantiles(self.latencies_s, n=100, method="inclusive")[percent - 1]
@@ -124,6 +127,7 @@ class Stage:
         flooding = [asyncio.create_task(self._again_and_again(greedy)) for _ in range(FLOOD_REQUESTS if flood else 0)]
         await asyncio.sleep(SETTLING_S)
         run.answers.update(steady=0, flood=0)
+        lag = asyncio.create_task(_watch_lag(run))
         asked: list[asyncio.Task[float]] = []
         ends = time.perf_counter() + RUN_S
         while time.perf_counter() < ends:
@@ -131,9 +135,9 @@ class Stage:
             await asyncio.sleep(randomness.expovariate(STEADY_REQUESTS_PER_S))
         run.answers = dict(run.answers)  # what the flood gets while the last ones are answered is not counted
         run.latencies_s = list(await asyncio.gather(*asked))
-        for task in flooding:
+        for task in (lag, *flooding):
             task.cancel()
-        await asyncio.gather(*flooding, return_exceptions=True)
+        await asyncio.gather(lag, *flooding, return_exceptions=True)
         for tenant in (steady, greedy):
             await tenant.close()
         return run
@@ -149,6 +153,13 @@ class Stage:
     async def _again_and_again(self, tenant: Tenant) -> None:
         while True:
             await tenant.ask(self.engine.model)
+
+
+async def _watch_lag(run: Run) -> None:
+    while True:
+        due = time.perf_counter() + LAG_STEP_S
+        await asyncio.sleep(LAG_STEP_S)
+        run.lag_s = max(run.lag_s, time.perf_counter() - due)
 
 
 async def measure(folder: Path, stack: ExitStack) -> dict[str, Any]:
@@ -169,6 +180,7 @@ async def measure(folder: Path, stack: ExitStack) -> dict[str, Any]:
         "p99_ratio": _ratio(queued, alone),
         "p99_ratio_without_queue": _ratio(unqueued, alone),
         "engine_busy": _rounded(median(_busy(run) for run in queued)),
+        "client_lag_s": _rounded(max(run.lag_s for run in (*alone, *queued, *unqueued))),
         "failures": sum(run.failures for run in (*alone, *queued, *unqueued)),
         "rounds": ROUNDS,
     }
