@@ -1,6 +1,7 @@
 """`python -m loadtests.peers`: the gateway beside its peers. `make bench-gateway` installs what it needs and runs it.
 
 Progress goes to stderr. The last line of stdout is one JSON object: figure → {ours, peer…, ratio}, and `conditions`.
+A group of figures that fails says so there, and in the exit code.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from loadtests.peers.processes import machine_busy_s
 from loadtests.peers.real_engine import FIGURE as REAL_ENGINE
 from loadtests.peers.real_engine import measure_real_engine
 from loadtests.peers.servers import Server, Servers
+from loadtests.peers.stream_client import StreamFailed
 from loadtests.peers.streams import measure_streams
 
 Figures = dict[str, Any]
@@ -116,7 +118,7 @@ def allow_open_files() -> int:
     return most
 
 
-def conditions(effort: Effort, busy_cores: list[float]) -> dict[str, Any]:
+def conditions(effort: Effort, busy_cores: dict[str, float]) -> dict[str, Any]:
     return {
         "cores_busy_with_others": busy_cores,
         "rounds": effort.rounds,
@@ -134,19 +136,23 @@ def main() -> int:
     arguments = parser.parse_args()
     effort = QUICK if arguments.quick else FULL
     figures: Figures = {}
-    busy_cores = []
+    busy_cores: dict[str, float] = {}
+    failed = False
     for name in arguments.only or GROUPS:
-        busy_cores.append(cores_busy_with_others())
+        busy_cores[name] = cores_busy_with_others()
         started_at = time.monotonic()
-        with ExitStack() as stack:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="flywheel-peers-")))
-            found = GROUPS[name](folder, stack, effort)
+        try:
+            with ExitStack() as stack:
+                folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="flywheel-peers-")))
+                found = GROUPS[name](folder, stack, effort)
+        except (AssertionError, RuntimeError, StreamFailed) as error:  # what the other groups found is kept
+            found, failed = {name: {"failed": str(error)}}, True
         for figure, values in found.items():
             print(f"  {figure:<45} {json.dumps(values, ensure_ascii=False)}", file=sys.stderr)
         print(f"{name} took {time.monotonic() - started_at:.0f} s", file=sys.stderr, flush=True)
         figures |= found
     print(json.dumps(figures | {"conditions": conditions(effort, busy_cores)}, ensure_ascii=False))
-    return 0
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ FOLDER = Path(__file__).parent
 CHAT = "/v1/chat/completions"
 MODEL = "smollm2-135m-instruct"
 PROMPT_TOKENS = 40
-START_S = 120
+START_S = 300
 
 
 @dataclass(frozen=True, slots=True)
