@@ -67,6 +67,9 @@ class GatewaySettings(Section):
     routing_policy: RoutingPolicyName = Field(
         "prefix_aware", description="How one of several engines is chosen; gateway/routing/policies/ describes each."
     )
+    hedging: bool = Field(
+        False, description="Ask a second engine where a stream's first token is later than 95 of 100 lately were."
+    )
     routing_file: Path | None = Field(
         None,
         description="YAML file of fallbacks, aliases and shadows; contracts/routing.py describes it. None if unset.",

@@ -31,6 +31,7 @@ from gateway.redis_pipe import RedisPipe
 from gateway.relay.access_log import AccessLog
 from gateway.relay.endpoint import DataPath, DataPathEndpoint
 from gateway.relay.forward import Forwarder
+from gateway.relay.hedging import HedgedForwarder
 from gateway.relay.record import Recorder
 from gateway.relay.route import ROUTES
 from gateway.relay.tracing import Tracing
@@ -90,7 +91,7 @@ def create_app(settings: Settings) -> FastAPI:
         traffic=traffic,
         fallbacks=Fallbacks(traffic, directory, metrics),
         shadows=Shadows(traffic, fleet, background, metrics),
-        forwarder=Forwarder(fleet, metrics),
+        forwarder=(HedgedForwarder if settings.gateway.hedging else Forwarder)(fleet, metrics),
         recorder=Recorder(metrics, access_log),
         background=background,
         tracing=Tracing(tracer, exported=settings.telemetry.otlp_endpoint is not None),

@@ -36,6 +36,9 @@ class Metrics:
             "flywheel_ejected_engines", "Live engines that get no requests because they failed.", registry=registry
         )
         self.retries = Counter("flywheel_retries", "Attempts after a failed one.", ["result"], registry=registry)
+        self.hedges = Counter(
+            "flywheel_hedges", "Second attempts at a late first token.", ["result"], registry=registry
+        )
         self.fallbacks = Counter(
             "flywheel_fallbacks", "Requests that another model was asked for.", ["model", "fallback"], registry=registry
         )

@@ -95,6 +95,10 @@ class _Connection(asyncio.Protocol):
         while not self.head_complete:
             await self._wait()
 
+    async def wait_for_body(self) -> None:
+        while not self._chunks and not self.complete:
+            await self._wait()
+
     async def next_chunk(self) -> bytes:
         """The next bytes of the body as they came, b"" at its end."""
         while not self._chunks:
@@ -226,6 +230,10 @@ class UpstreamResponse:
                 yield chunk
         finally:
             self._release()
+
+    async def wait_for_body(self) -> None:
+        """Returns when some of the body is there, or its end. Raises UpstreamError where it breaks off before."""
+        await self._connection.wait_for_body()
 
     async def read(self, limit: int) -> bytes:
         """The first `limit` bytes of the body at most; a longer body ends the connection."""

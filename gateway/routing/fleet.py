@@ -85,6 +85,10 @@ class Fleet:
 
         A retry is never an ejected engine's probe.
         """
+        request.engine = self._choose(request, excluding)
+        return request.engine
+
+    def _choose(self, request: RoutingRequest, excluding: Sequence[Engine]) -> Engine | None:
         candidates: Sequence[Engine] = self.serving(request.model)
         if excluding:
             candidates = [engine for engine in candidates if engine not in excluding]

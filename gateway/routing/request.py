@@ -6,6 +6,7 @@ from functools import cached_property
 import msgspec
 
 from contracts.openai import ChatCompletionRequest, ChatMessage, DataPathRequest, EmbeddingRequest, Prompt
+from gateway.routing.engine import Engine
 from gateway.routing.prefixes import MAX_PROMPT_BYTES, BlockKeys, block_keys
 
 SESSION_HEADER = b"x-session-id"
@@ -17,7 +18,12 @@ class RoutingRequest:
     def __init__(self, model: str, request: DataPathRequest, session: str | None = None) -> None:
         self.model = model
         self.session = session
+        self.engine: Engine | None = None  # the one that was picked last
         self._request = request
+
+    @property
+    def streamed(self) -> bool:
+        return bool(getattr(self._request, "stream", None))
 
     @cached_property
     def blocks(self) -> BlockKeys:
