@@ -52,6 +52,13 @@ class CacheSettings(Section):
     enabled: bool = Field(True, description="Answer repeats from Redis.")
     ttl_s: PositiveInt = Field(3600, description="Seconds that an answer is kept.")
     max_entry_bytes: PositiveInt = Field(1 << 20, description="Longest answer that is kept, in bytes.")
+    max_tenant_bytes: PositiveInt = Field(
+        256 << 20, description="Bytes of kept answers of one tenant, compressed; beyond it those used longest ago go."
+    )
+    local_bytes: Annotated[int, Field(ge=0)] = Field(
+        64 << 20, description="Bytes of answers that each gateway holds itself, before it asks Redis; 0 for none."
+    )
+    local_ttl_s: Seconds = Field(5.0, description="Seconds that a gateway holds an answer itself.")
 
 
 class GatewaySettings(Section):

@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from starlette.routing import Route
 
 from contracts.settings import Settings
+from gateway.api import cache as cache_api
 from gateway.api import engines, files, fine_tuning, models
 from gateway.api.engines import FleetService
 from gateway.api.files import FileService
@@ -22,6 +23,8 @@ from gateway.auth.address import AddressGuard, create_edge_limiter
 from gateway.auth.keys import Authenticator
 from gateway.background import Background
 from gateway.cache.answers import AnswerCache
+from gateway.cache.claims import Claims
+from gateway.cache.single_flight import SingleFlight
 from gateway.envelope import Envelope
 from gateway.errors import install_error_handlers
 from gateway.limits.admission import AdmissionControl
@@ -79,14 +82,17 @@ def create_app(settings: Settings) -> FastAPI:
     directory = ModelDirectory(model_rows)
     fleet = Fleet(redis, settings.gateway, metrics, POLICIES[settings.gateway.routing_policy]())
     queue = EngineQueue(fleet, settings.queue, metrics)
-    news = NewsListener(news_redis, authenticator, directory, fleet)
+    cache = AnswerCache(pipe, redis, settings.cache, metrics)
+    claims = Claims(pipe, news_redis, metrics)
+    news = NewsListener(news_redis, authenticator, directory, fleet, cache.local)
     admission = AdmissionControl(pipe, settings.limits, metrics)
     traffic = Traffic(read_routing_table(settings.gateway.routing_file))
     data_path = DataPath(
         authenticator=authenticator,
         models=directory,
         admission=admission,
-        cache=AnswerCache(redis, settings.cache, metrics),
+        cache=cache,
+        flights=SingleFlight(cache, claims, background, metrics),
         queue=queue,
         traffic=traffic,
         fallbacks=Fallbacks(traffic, directory, metrics),
@@ -100,7 +106,8 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        for work in (directory.run(), fleet.run(), news.run(), admission.run()):
+        cache_work = (cache.run(), claims.renew_forever(), claims.listen_forever())
+        for work in (directory.run(), fleet.run(), news.run(), admission.run(), *cache_work):
             background.run_forever(work)
         gc.collect()
         gc.freeze()  # what lives as long as the process need not be looked through again, which takes up to 0.1 s
@@ -134,11 +141,12 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.authenticator = authenticator
     app.state.fleet_service = FleetService(fleet, queue)
     app.state.model_service = ModelService(directory, fleet, model_rows, redis)
+    app.state.answer_cache = cache
     app.state.file_service = FileService(file_rows, ArtifactStore(settings.artifacts_url))
     app.state.fine_tuning_service = FineTuningService(
         JobRepository(database), file_rows, directory, JobQueue(create_celery(settings.redis_url)), tracer
     )
-    for resource in (models, files, fine_tuning, engines):
+    for resource in (models, files, fine_tuning, engines, cache_api):
         app.include_router(resource.router)
     app.include_router(
         create_operations_router(

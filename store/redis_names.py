@@ -13,6 +13,9 @@ INVALIDATIONS = "flywheel:invalidations"
 ENGINE_REQUESTS = "flywheel:engine-requests"
 """Set of models that a request waits for and that have no engine; supervisors start those that they can."""
 
+LANDINGS = "flywheel:landings"
+"""Channel. A message is `<tenant> <digest>`: a generation that another gateway waits for has ended."""
+
 
 ADMISSION_PROBE = "flywheel:admission-probe"
 """Written by gateways that wait for Redis to come back; it expires at once."""
@@ -39,3 +42,23 @@ def budgets(tenant: str, key: str = "") -> str:
 
 def cached_answer(tenant: str, digest: str) -> str:
     return f"flywheel:{{{tenant}}}:cache:{digest}"
+
+
+def flight(tenant: str, digest: str) -> str:
+    """Hash: who generates the answer to this question now. Without one, nobody does."""
+    return f"flywheel:{{{tenant}}}:flight:{digest}"
+
+
+def cache_epoch(tenant: str) -> str:
+    """Number that grows when the tenant's kept answers are cleared."""
+    return f"flywheel:{{{tenant}}}:cache-epoch"
+
+
+def cache_uses(tenant: str) -> str:
+    """Sorted set of kept answers' digests by their last use, in milliseconds."""
+    return f"flywheel:{{{tenant}}}:cache-uses"
+
+
+def cache_sizes(tenant: str) -> str:
+    """Hash: bytes and model of each kept answer by digest, and the sum of bytes."""
+    return f"flywheel:{{{tenant}}}:cache-sizes"

@@ -1,1 +1,6 @@
-"""Repeats are answered from Redis: which requests repeat, and what is kept of their answers."""
+"""Repeats are answered from what is kept, and those in flight share one generation.
+
+`repeats` says which requests repeat, `digest` names their question, `answers` keeps answers in Redis (`kept` is their
+form) and `local` a few of them in this process. `single_flight` lets requests share, by `flight` in one process and by
+`claims` over several; `replay` sends an answer again.
+"""

@@ -1,54 +1,55 @@
-"""Which requests repeat, and the name under which their answer is kept."""
+"""Which requests repeat, and how they may use what is kept."""
 
-import hashlib
 from dataclasses import dataclass
-
-import msgspec
 
 from contracts.models import ModelCard
 from contracts.openai import DataPathRequest, EmbeddingRequest
+from gateway.cache.control import CacheControl
+from gateway.cache.digest import QuestionDigests
 
-NOT_PART_OF_THE_QUESTION = frozenset({"user", "metadata", "store", "service_tier", "priority"})
 OPT_IN_HEADER = b"x-flywheel-cache"
 """A request with `x-flywheel-cache: use` is kept although it samples at random."""
 
 
 @dataclass(frozen=True, slots=True)
 class CacheUse:
-    """How a request uses the cache. `digest` is None where it does not."""
+    """How a request uses the cache. `digest` is empty where it does not; `max_age_s` is the oldest answer it takes."""
 
-    digest: str | None
+    digest: str
+    model: str
     read: bool
-    write: bool
+    max_age_s: int | None = None
+
+    @property
+    def write(self) -> bool:
+        return bool(self.digest)
 
 
-BYPASS = CacheUse(None, read=False, write=False)
+BYPASS = CacheUse("", "", read=False)
 
 
 def cache_use(
-    request: DataPathRequest, body: bytes, card: ModelCard, path: str, headers: dict[bytes, bytes]
+    request: DataPathRequest,
+    body: bytes,
+    card: ModelCard,
+    path: str,
+    headers: dict[bytes, bytes],
+    digests: QuestionDigests,
 ) -> CacheUse:
-    """Decides by the request and its `Cache-Control` (RFC 9111, 5.2.1: `no-cache`, `no-store`).
+    """Decides by the request and its `Cache-Control`.
 
-    The digest covers the route, the model's weights and the request in canonical form; the tenant is added by the
-    Redis name. Costs a second decode of the body, for requests that repeat only.
+    The digest covers the route, the model's weights and the request; the tenant is added by the Redis name.
     """
-    control = headers.get(b"cache-control", b"").lower()
-    if b"no-store" in control or not _repeats(request, headers):
+    if not _repeats(request, headers):
         return BYPASS
-    digest = hashlib.sha256(b"\0".join((path.encode(), card.digest.encode(), _canonical(body)))).hexdigest()
-    return CacheUse(digest, read=b"no-cache" not in control, write=True)
+    control = CacheControl.parse(headers.get(b"cache-control"))
+    if control.no_store:
+        return BYPASS
+    digest = digests.digest(path, card.digest, body)
+    return CacheUse(digest, card.name, read=not control.no_cache, max_age_s=control.max_age_s)
 
 
 def _repeats(request: DataPathRequest, headers: dict[bytes, bytes]) -> bool:
     if isinstance(request, EmbeddingRequest):
         return True
     return request.temperature == 0 or request.seed is not None or headers.get(OPT_IN_HEADER) == b"use"
-
-
-def _canonical(body: bytes) -> bytes:
-    document = msgspec.json.decode(body)
-    question = {
-        name: value for name, value in document.items() if value is not None and name not in NOT_PART_OF_THE_QUESTION
-    }
-    return msgspec.json.encode(question, order="deterministic")

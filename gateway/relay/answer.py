@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 
 from contracts.errors import ApiError, EngineError
-from gateway.cache.answers import KeptAnswer
+from gateway.cache.kept import KeptAnswer
 from gateway.relay.answering import Answering
 from gateway.relay.continuation import ContinuedEvents
 from gateway.relay.exchange import Exchange, HeaderList

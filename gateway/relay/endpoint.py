@@ -26,16 +26,20 @@ from contracts.models import ModelCard
 from contracts.openai import DataPathRequest
 from gateway.auth.keys import Authenticator
 from gateway.background import Background
-from gateway.cache.answers import AnswerCache, KeptAnswer
-from gateway.cache.repeats import BYPASS, CacheUse, cache_use
+from gateway.cache.answers import AnswerCache
+from gateway.cache.kept import KeptAnswer
+from gateway.cache.repeats import BYPASS, CacheUse
+from gateway.cache.replay import replay
+from gateway.cache.single_flight import SingleFlight
 from gateway.limits.admission import AdmissionControl
-from gateway.queueing.deadline import Deadline
+from gateway.queueing.deadline import NO_DEADLINE, Deadline
 from gateway.queueing.queue import EngineQueue
 from gateway.relay import engine_errors
 from gateway.relay.answer import pass_on
 from gateway.relay.answering import Answering
 from gateway.relay.decode import check_length, decode_request, estimate_tokens, rename_model, without_priority
 from gateway.relay.exchange import (
+    MODEL_HEADER,
     REQUEST_ID_HEADER,
     AsgiExchange,
     ClientDisconnected,
@@ -57,9 +61,6 @@ from gateway.routing.request import RoutingRequest, session_of
 from gateway.routing.shadow import Shadows
 from gateway.routing.traffic import Traffic
 
-CACHE_HEADER = b"x-flywheel-cache"
-MODEL_HEADER = b"x-flywheel-model"
-"""The model that answered, where it is not the one that was asked for."""
 INFERENCE: tuple[KeyScope, ...] = ("inference",)
 
 
@@ -71,6 +72,7 @@ class DataPath:
     models: ModelDirectory
     admission: AdmissionControl
     cache: AnswerCache
+    flights: SingleFlight
     queue: EngineQueue
     traffic: Traffic
     fallbacks: Fallbacks
@@ -127,28 +129,36 @@ class DataPathEndpoint:
         if card.task != self._route.task:
             raise InvalidValue(f"The model `{card.name}` cannot be used at {self._route.path}.", param="model")
         check_length(request, card)
-        use = BYPASS
-        if path.cache.enabled:
-            use = cache_use(request, body, card, self._route.path, exchange.request_headers)
-        prompt_tokens, completion_tokens = estimate_tokens(request, body, card)
+        use = path.cache.use(request, body, card, self._route.path, exchange.request_headers)
+        kept = path.cache.recall(key.tenant, use)
+        if kept is None and use.max_age_s is not None:
+            kept = await path.cache.find(key.tenant, use)
+        prompt_tokens, completion_tokens = estimate_tokens(request, body, card) if kept is None else (0, 0)
         progress.estimated_tokens = prompt_tokens + completion_tokens
         admission = progress.admission = await path.admission.admit(
             key,
             card,
             prompt_tokens=prompt_tokens,
             completion_tokens=completion_tokens,
-            cache_digest=use.digest if use.read else None,
+            cache_digest=use.digest if kept is None and use.read and use.max_age_s is None else None,
         )
-        progress.cache = "hit" if admission.cached is not None else "miss" if use.read else "bypass"
-        exchange.headers += [*admission.headers, (CACHE_HEADER, progress.cache.encode())]
+        exchange.headers += admission.headers
         if admission.cached is not None:
-            kept = AnswerCache.decode(admission.cached)
-            await exchange.send_whole(200, [(b"content-type", kept.content_type)], kept.body)
+            kept = path.cache.open(key.tenant, use, admission.cached)
+        if kept is not None:
+            progress.cache = "hit"
+            await replay(exchange, kept, result=b"hit")
             return
+
+        async def generate(shared: Exchange) -> KeptAnswer | None:
+            return await self._generate(shared, progress, card, request, body, use)
+
+        progress.cache = "miss" if use.read else "bypass"
         try:
-            kept_answer = await self._generate(exchange, progress, card, request, body, use)
-            if kept_answer is not None and use.digest is not None:
-                path.background.start(path.cache.keep(key.tenant, use.digest, kept_answer))
+            async with progress.deadline.enforced():
+                progress.cache = await path.flights.answer(
+                    exchange, key.tenant, use, generate, leads=progress.deadline is NO_DEADLINE
+                )
         finally:
             self._settle(progress)
 

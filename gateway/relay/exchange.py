@@ -19,6 +19,8 @@ AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 HeaderList = list[tuple[bytes, bytes]]
 
 REQUEST_ID_HEADER = b"x-request-id"
+MODEL_HEADER = b"x-flywheel-model"
+"""The model that answered, where it is not the one that was asked for."""
 _SAFE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _process = new_id("req")
 _numbers = itertools.count()

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
 
 from opentelemetry import trace
 
 from contracts.keys import ApiKey
 from contracts.models import ModelCard
+from gateway.cache.single_flight import CacheResult
 from gateway.limits.admission import Admission
 from gateway.metrics import Metrics
 from gateway.queueing.deadline import NO_DEADLINE, Deadline
@@ -31,7 +31,7 @@ class Progress:
     key: ApiKey | None = None
     card: ModelCard | None = None
     engine: str | None = None
-    cache: Literal["hit", "miss", "bypass"] | None = None
+    cache: CacheResult | None = None
     limited: bool = False
     deadline: Deadline = NO_DEADLINE
     estimated_tokens: int = 0

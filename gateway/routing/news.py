@@ -4,17 +4,21 @@ from redis.asyncio import Redis
 
 from contracts.invalidation import Invalidation
 from gateway.auth.keys import Authenticator
+from gateway.cache.local import LocalAnswers
 from gateway.routing.fleet import Fleet
 from gateway.routing.models import ModelDirectory
 from store.news import follow_news
 
 
 class NewsListener:
-    def __init__(self, redis: Redis, authenticator: Authenticator, models: ModelDirectory, fleet: Fleet) -> None:
+    def __init__(
+        self, redis: Redis, authenticator: Authenticator, models: ModelDirectory, fleet: Fleet, answers: LocalAnswers
+    ) -> None:
         self._redis = redis
         self._authenticator = authenticator
         self._models = models
         self._fleet = fleet
+        self._answers = answers
 
     async def run(self) -> None:
         """Listens until cancelled. Where news may have been missed, all is looked up anew."""
@@ -28,3 +32,7 @@ class NewsListener:
             self._models.refresh_soon()
         if news is None or news.kind == "engine":
             self._fleet.look_soon()
+        if news is None:
+            self._answers.clear()
+        elif news.kind == "cache":
+            self._answers.forget(news.id)

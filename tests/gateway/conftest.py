@@ -18,6 +18,7 @@ from tests.gateway_process import GatewayProcess
 
 MODEL = "smollm2-135m-instruct"
 CHAT = "/v1/chat/completions"
+SHARED_BY_GATEWAYS = ("FLYWHEEL_DATABASE_URL", "FLYWHEEL_CACHE__MAX_ENTRY_BYTES")
 
 
 def model_card(name: str = MODEL, **fields: object) -> ModelCard:
@@ -67,6 +68,15 @@ def serving(gateway: GatewayProcess, fake_engine: FakeEngineProcess, lease: Leas
     serving.register(redis_sync, model_card())
     wait_until(lambda: serving.models().get(MODEL) == "live")
     return serving
+
+
+@pytest.fixture
+def second(serving: Serving, _gateways: Callable[..., GatewayProcess]) -> GatewayProcess:
+    """Another gateway over the same keys, models and engines."""
+    settings = {name: value for name, value in serving.gateway.settings.items() if name in SHARED_BY_GATEWAYS}
+    gateway = _gateways(settings)
+    wait_until(lambda: Serving(gateway, serving.engine).models().get(MODEL) == "live")
+    return gateway
 
 
 @pytest.fixture
