@@ -11,7 +11,7 @@ DEV := .flywheel/envs/dev/bin
 SERVICES := cli gateway engine worker
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test lint lock clean bench-fairness bench-gateway bench-routing profile-gateway
+.PHONY: help up down test test-long lint lock clean bench-fairness bench-gateway bench-routing profile-gateway
 
 help: ## Show this list.
 	@echo "Usage: make TARGET [VARIABLE=value]"
@@ -28,9 +28,13 @@ up: ## Install what is missing, start everything, print how to use it.
 down: ## Stop everything that `make up` started.
 	@if [ -x $(FLYWHEEL) ]; then $(FLYWHEEL) down; else echo "Nothing runs: nothing is installed yet."; fi
 
-test: lint ## Check the code, then run every test.
+test: lint ## Check the code, then run every test but the long ones.
 	@$(PYTHON) cli/bootstrap.py $(SERVICES)
 	@$(DEV)/python -m pytest
+
+test-long: ## Run the tests that take minutes each, with several real engines.
+	@$(PYTHON) cli/bootstrap.py $(SERVICES)
+	@$(DEV)/python -m pytest -m long
 
 lint: ## Check style, types and the direction of imports.
 	@$(PYTHON) cli/bootstrap.py dev
