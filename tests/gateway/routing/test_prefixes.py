@@ -81,5 +81,5 @@ def test_adapters_share_nothing_and_long_prompts_are_cut():
 
 
 def test_the_bound_follows_the_engines_cache():
-    assert blocks_in(6400) == 100
+    assert blocks_in(6400) == 150
     assert blocks_in(0) == blocks_in(10**9) == MOST_BLOCKS
