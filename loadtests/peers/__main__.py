@@ -17,7 +17,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from contracts.settings import CacheSettings
 from loadtests.peers.cache_hits import FROM_REDIS, IN_PROCESS, measure_cache_hits
 from loadtests.peers.effort import FULL, QUICK, Effort
 from loadtests.peers.gateway import GatewayUnderTest
@@ -54,12 +53,8 @@ def pass_through(folder: Path, stack: ExitStack, effort: Effort) -> Figures:
 def cache_hits(folder: Path, stack: ExitStack, effort: Effort) -> Figures:
     servers = Servers(folder, stack)
     upstream = servers.static_upstream()
-    has_memory = "local_bytes" in CacheSettings.model_fields
-    off = {"FLYWHEEL_CACHE__LOCAL_BYTES": "0"} if has_memory else {}
-    ours = GatewayUnderTest(upstream, folder / "redis-only", stack, off)
+    ours = GatewayUnderTest(upstream, folder / "redis-only", stack, {"FLYWHEEL_CACHE__LOCAL_BYTES": "0"})
     figures = measure_cache_hits(FROM_REDIS, ours.server, servers.redis_get(ours.redis_url), folder, effort)
-    if not has_memory:
-        return figures | {IN_PROCESS: {"skipped": "this gateway has no cache of its own before Redis"}}
     with_memory = GatewayUnderTest(upstream, folder / "with-memory", stack).server
     return figures | measure_cache_hits(IN_PROCESS, with_memory, servers.empty_uvicorn(), folder, effort)
 
