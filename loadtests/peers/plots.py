@@ -1,4 +1,6 @@
-"""`python -m loadtests.peers.plots RESULT.json`: draws a result of the benchmark into docs/images/performance-*.svg.
+"""`python -m loadtests.peers.plots RESULT.json`: what docs/performance.md shows of a result.
+
+Draws docs/images/performance-*.svg and prints the Markdown table; RESULT.json's last line is the benchmark's.
 
 Runs in the peers' environment, which has matplotlib.
 """
@@ -72,5 +74,30 @@ def _short(value: float) -> str:
     return f"{value / 1000:.3g}k" if value >= 10_000 else f"{value:.3g}"
 
 
+def table(figures: dict[str, Any]) -> str:
+    lines = ["| figure | ours | peers, and ours ÷ theirs |", "|---|---:|---|"]
+    for figure, found in figures.items():
+        if figure == "conditions":
+            continue
+        if "ratio" not in found:
+            told = found.get("ours", found)
+            lines.append(f"| {figure} | | {', '.join(f'{name}: {value}' for name, value in told.items())} |")
+            continue
+        peers = [
+            f"{NAMES.get(name, name)} {_short(value)}"
+            + (f" (×{ratio:.3g})" if (ratio := found["ratio"].get(name)) else "")
+            for name, value in _values(found).items()
+            if name != "ours"
+        ]
+        lines.append(f"| {figure} | {_short(found['ours'])} | {' · '.join(peers)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    figures = json.loads(Path(sys.argv[1]).read_text().strip().splitlines()[-1])
+    draw(figures)
+    print(table(figures))
+
+
 if __name__ == "__main__":
-    draw(json.loads(Path(sys.argv[1]).read_text().strip().splitlines()[-1]))
+    main()

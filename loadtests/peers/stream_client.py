@@ -19,7 +19,6 @@ SENT_AT = re.compile(rb'"content": ?"(\d+)"')
 END_OF_EVENT = b"\n\n"
 DONE = b"data: [DONE]"
 STALLED_S = 60.0
-OPENED_TOGETHER = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +75,7 @@ async def _run(server: Server, load: Load, seen: Seen, when_all_open: Callable[[
             stream = _Stream(request, load, seen, until)
             await loop.create_connection(lambda made=stream: made, address.hostname, address.port)
             streams.append(stream)
-            if number % OPENED_TOGETHER == 0:
-                await asyncio.sleep(started_at + load.ramp_s * number / load.streams - time.monotonic())
+            await asyncio.sleep(started_at + load.ramp_s * number / load.streams - time.monotonic())
         if when_all_open is not None:
             await asyncio.sleep(load.gap_ms / 1000 * 2)
             when_all_open()

@@ -1,5 +1,6 @@
 """Streams: how many events go through, and how much later each arrives than straight from the engine."""
 
+from dataclasses import replace
 from statistics import median, quantiles
 from typing import Any
 
@@ -14,12 +15,12 @@ COST = "streams, CPU time a chunk (µs)"
 FIRST_TOKEN = "streams, added time to first token (p50, ms)"
 GAP = "streams, added time between tokens (p99, ms)"
 DELAY = "streams, added delay of a token (p50, ms)"
-PACED = Load(streams=8, chunks=10, gap_ms=20)
+PACED = Load(streams=8, chunks=10, gap_ms=20, ramp_s=0.2)  # begun one after the other, as requests come
 
 
 def measure_streams(engine: Server, ours: Server, peers: list[Server], effort: Effort) -> dict[str, Any]:
     def measure(server: Server) -> Values:
-        paced = Load(PACED.streams, PACED.chunks, PACED.gap_ms, repeat_s=effort.streams_s)
+        paced = replace(PACED, repeat_s=effort.streams_s)
         straight, through = _summary(run_load(engine, paced)), _summary(run_load(server, paced))
         added = {figure: through[figure] - straight[figure] for figure in straight}
         return {**added, **flood(server, effort)}
