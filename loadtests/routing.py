@@ -93,13 +93,14 @@ class Stage:
         self.urls = [start(folder / f"engine-{number}", stack, number) for number in range(ENGINES)]
 
     async def ready(self) -> None:
-        """The engines answer, and all gateways know them."""
-        async with httpx.AsyncClient(timeout=5) as client:
-            for gateway in self.gateways.values():
-                known = 0.0
-                while known < ENGINES:
+        """All gateways know the model and the engines."""
+        for gateway in self.gateways.values():
+            known, models = 0.0, ""
+            async with gateway.client() as client:
+                while known < ENGINES or MODEL not in models:
                     await asyncio.sleep(0.2)
-                    known = _sum_of((await client.get(f"{gateway.url}/metrics")).text, "flywheel_engines")
+                    known = _sum_of((await client.get("/metrics")).text, "flywheel_engines")
+                    models = (await client.get("/v1/models")).text
 
     def _simulate(self, folder: Path, stack: ExitStack, number: int) -> str:
         engine = FakeEngineProcess(log=folder / "engine.log", model=MODEL)
@@ -174,7 +175,7 @@ class Client:
         began, text = time.perf_counter(), []
         async with self._http.stream("POST", "/v1/chat/completions", json=body) as answer:
             if answer.status_code != 200:
-                raise SystemExit(f"{answer.status_code}: {(await answer.aread()).decode()}")
+                raise RuntimeError(f"{answer.status_code}: {(await answer.aread()).decode()}")
             async for line in answer.aiter_lines():
                 if not line.startswith("data: {"):
                     continue
