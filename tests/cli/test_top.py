@@ -48,7 +48,13 @@ def test_in_a_terminal_it_goes_on_until_it_is_interrupted(busy: dict[str, str]):
     ours, theirs = pty.openpty()
     environment = os.environ | busy | {"COLUMNS": "200", "LINES": "50", "TERM": "xterm"}
     with subprocess.Popen(
-        python("-m", "cli", "top"), cwd=ROOT, env=environment, stdin=theirs, stdout=theirs, stderr=theirs
+        python("-m", "cli", "top"),
+        cwd=ROOT,
+        env=environment,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 (a background job ignores it)
     ) as shown:
         os.close(theirs)
         try:
