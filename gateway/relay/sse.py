@@ -4,6 +4,8 @@ Chunks pass through untouched unless one of two rare events has to be changed on
 search for bytes that cannot stand inside a JSON string, where each quote would be escaped.
 """
 
+import re
+
 import msgspec
 
 from contracts.errors import ApiError, EngineError
@@ -16,6 +18,7 @@ _USAGE = b'"usage":{'
 _ENGINE_ERROR = b'data: {"error"'
 _DONE = b"data: [DONE]"
 USAGE_TAIL_BYTES = 4096
+_BRACES = re.compile(rb"[{}]")
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -121,11 +124,8 @@ def error_event(error: ApiError) -> bytes:
 def _end_of_object(text: bytes) -> int | None:
     """Length of the JSON object that `text` starts with. Usage objects hold no strings with braces."""
     depth = 0
-    for position, byte in enumerate(text):
-        if byte == 0x7B:
-            depth += 1
-        elif byte == 0x7D:
-            depth -= 1
-            if depth == 0:
-                return position + 1
+    for brace in _BRACES.finditer(text):
+        depth += 1 if brace[0] == b"{" else -1
+        if depth == 0:
+            return brace.end()
     return None

@@ -62,7 +62,7 @@ class Shadows:
         try:
             response = await engine.upstream.post(path, [(b"content-type", b"application/json")], body)
             try:
-                async for _ in response.chunks():
+                while await response.next_chunk():
                     pass
             finally:
                 response.abort()
