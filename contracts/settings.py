@@ -59,6 +59,18 @@ class CacheSettings(Section):
         64 << 20, description="Bytes of answers that each gateway holds itself, before it asks Redis; 0 for none."
     )
     local_ttl_s: Seconds = Field(5.0, description="Seconds that a gateway holds an answer itself.")
+    semantic_model: str = Field(
+        "all-minilm-l6-v2", description="Embedding model that compares questions, for keys with a semantic cache."
+    )
+    semantic_threshold: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.9, description="Cosine similarity from which a question may get the answer to another one, 0 to 1."
+    )
+    semantic_timeout_s: Seconds = Field(
+        0.5, description="Seconds that a request waits at most to learn whether a similar question was answered."
+    )
+    semantic_questions: Annotated[int, Field(gt=0, le=4096)] = Field(
+        1024, description="Answered questions that a question is compared with at most, the newest."
+    )
 
 
 class GatewaySettings(Section):

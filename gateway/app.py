@@ -24,6 +24,9 @@ from gateway.auth.keys import Authenticator
 from gateway.background import Background
 from gateway.cache.answers import AnswerCache
 from gateway.cache.claims import Claims
+from gateway.cache.embedder import Embedder
+from gateway.cache.questions import QuestionIndex
+from gateway.cache.semantic import SemanticCache
 from gateway.cache.single_flight import SingleFlight
 from gateway.envelope import Envelope
 from gateway.errors import install_error_handlers
@@ -84,20 +87,23 @@ def create_app(settings: Settings) -> FastAPI:
     queue = EngineQueue(fleet, settings.queue, metrics)
     cache = AnswerCache(pipe, redis, settings.cache, metrics)
     claims = Claims(pipe, news_redis, metrics)
-    news = NewsListener(news_redis, authenticator, directory, fleet, cache.local)
+    questions = QuestionIndex(pipe, most=settings.cache.semantic_questions)
+    news = NewsListener(news_redis, authenticator, directory, fleet, cache.local, questions)
     admission = AdmissionControl(pipe, settings.limits, metrics)
     traffic = Traffic(read_routing_table(settings.gateway.routing_file))
+    forwarder = (HedgedForwarder if settings.gateway.hedging else Forwarder)(fleet, metrics)
     data_path = DataPath(
         authenticator=authenticator,
         models=directory,
         admission=admission,
         cache=cache,
+        semantic=SemanticCache(cache, questions, Embedder(forwarder), directory, settings.cache, metrics),
         flights=SingleFlight(cache, claims, background, metrics),
         queue=queue,
         traffic=traffic,
         fallbacks=Fallbacks(traffic, directory, metrics),
         shadows=Shadows(traffic, fleet, background, metrics),
-        forwarder=(HedgedForwarder if settings.gateway.hedging else Forwarder)(fleet, metrics),
+        forwarder=forwarder,
         recorder=Recorder(metrics, access_log),
         background=background,
         tracing=Tracing(tracer, exported=settings.telemetry.otlp_endpoint is not None),

@@ -52,6 +52,7 @@ class KeyRepository:
         scopes: Iterable[Scope],
         models: Iterable[str] | None = None,
         expires_at: int | None = None,
+        semantic_cache: bool = False,
         **limits: float | None,
     ) -> NewApiKey:
         """A new key. `limits` are the fields of contracts.limits.Limits. Raises ValueError where they make no sense."""
@@ -65,6 +66,7 @@ class KeyRepository:
             hint=f"{secret[:10]}…{secret[-4:]}",
             scopes=sorted(scopes),
             models=None if models is None else sorted(models),
+            semantic_cache=semantic_cache,
             **own.model_dump(),
             created_at=int(time.time()),
             expires_at=expires_at,

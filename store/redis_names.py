@@ -59,6 +59,16 @@ def cache_uses(tenant: str) -> str:
     return f"flywheel:{{{tenant}}}:cache-uses"
 
 
+def cache_questions(tenant: str, context: str) -> str:
+    """Stream of questions with a kept answer that differ in nothing but their text: text, vector, answer's digest."""
+    return f"flywheel:{{{tenant}}}:cache-questions:{context}"
+
+
+def cache_places(tenant: str) -> str:
+    """Hash: where the question of a kept answer stands, `<context> <id in its stream>`, by the answer's digest."""
+    return f"flywheel:{{{tenant}}}:cache-places"
+
+
 def cache_sizes(tenant: str) -> str:
     """Hash: bytes and model of each kept answer by digest, and the sum of bytes."""
     return f"flywheel:{{{tenant}}}:cache-sizes"

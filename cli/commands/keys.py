@@ -51,6 +51,9 @@ def create(
     budget_money_day: MoneyPerDay = None,
     budget_money_month: MoneyPerMonth = None,
     expires_in: Annotated[str | None, typer.Option(help="For example 30m, 12h or 90d.")] = None,
+    semantic_cache: Annotated[
+        bool, typer.Option("--semantic-cache", help="Repeats may get the kept answer to a similar question.")
+    ] = False,
 ) -> None:
     """Make a key. Its secret is shown once, now."""
     expires_at = None if expires_in is None else int(time.time()) + _seconds(expires_in)
@@ -63,6 +66,7 @@ def create(
             scopes=_scopes(scope),
             models=model or None,
             expires_at=expires_at,
+            semantic_cache=semantic_cache,
             requests_per_minute=rpm,
             tokens_per_minute=tpm,
             concurrency=concurrency,
@@ -82,11 +86,12 @@ def list_keys() -> None:
 
     with open_keys(_settings()) as keys:
         known = keys.all()
-    table = make_table("id", "name", "tenant", "key", "scopes", "models", "limits", "state")
+    table = make_table("id", "name", "tenant", "key", "scopes", "models", "limits", "cache", "state")
     for key in known:
         models = "all" if key.models is None else " ".join(sorted(key.models))
         scopes, limits = " ".join(sorted(key.scopes)), describe_limits(key) or "default"
-        table.add_row(key.id, key.name, key.tenant, key.hint, scopes, models, limits, _state(key))
+        cache = "semantic" if key.semantic_cache else "exact"
+        table.add_row(key.id, key.name, key.tenant, key.hint, scopes, models, limits, cache, _state(key))
     print_table(table)
 
 

@@ -30,6 +30,7 @@ from gateway.cache.answers import AnswerCache
 from gateway.cache.kept import KeptAnswer
 from gateway.cache.repeats import BYPASS, CacheUse
 from gateway.cache.replay import replay
+from gateway.cache.semantic import SemanticCache
 from gateway.cache.single_flight import SingleFlight
 from gateway.limits.admission import AdmissionControl
 from gateway.queueing.deadline import NO_DEADLINE, Deadline
@@ -72,6 +73,7 @@ class DataPath:
     models: ModelDirectory
     admission: AdmissionControl
     cache: AnswerCache
+    semantic: SemanticCache
     flights: SingleFlight
     queue: EngineQueue
     traffic: Traffic
@@ -156,6 +158,12 @@ class DataPathEndpoint:
         progress.cache = "miss" if use.read else "bypass"
         try:
             async with progress.deadline.enforced():
+                if key.semantic_cache and use.read:
+                    use, similar = await path.semantic.find(key.tenant, request, body, card, use)
+                    if similar is not None:
+                        progress.cache = "semantic"
+                        await replay(exchange, similar.answer, result=b"semantic", more=similar.headers)
+                        return
                 progress.cache = await path.flights.answer(
                     exchange, key.tenant, use, generate, leads=progress.deadline is NO_DEADLINE
                 )

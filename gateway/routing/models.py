@@ -32,6 +32,10 @@ class ModelDirectory:
             raise ModelNotFound(alias or name)
         return card
 
+    def find(self, name: str) -> ModelCard | None:
+        """The card of a model that the gateway itself needs, whoever may use it."""
+        return self._cards.get(name)
+
     def visible_to(self, key: ApiKey) -> list[ModelCard]:
         return [card for card in self._cards.values() if _visible(card, key)]
 

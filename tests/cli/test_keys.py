@@ -103,3 +103,14 @@ async def test_a_tenants_new_limits_are_announced_to_gateways(
         await asyncio.to_thread(flywheel, "tenants", "set", "acme", "--rpm", "5", FLYWHEEL_REDIS_URL=redis_url)
         message: Any = await news.get_message(timeout=5)
     assert Invalidation.model_validate_json(message["data"]) == Invalidation(kind="tenant", id="acme")
+
+
+def test_a_semantic_cache_is_an_option_of_the_key(flywheel: Flywheel, keys: KeyRepository) -> None:
+    asked = keys.find_by_secret(flywheel("keys", "create", "--semantic-cache").stdout.strip())
+    plain = keys.find_by_secret(flywheel("keys", "create").stdout.strip())
+    assert asked is not None
+    assert plain is not None
+    assert (asked.semantic_cache, plain.semantic_cache) == (True, False)
+    listed = flywheel("keys", "list").stdout.splitlines()
+    assert "semantic" in next(line for line in listed if asked.id in line)
+    assert "exact" in next(line for line in listed if plain.id in line)

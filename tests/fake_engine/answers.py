@@ -226,8 +226,10 @@ def embeddings(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _vector(text: str, encoding: str | None) -> list[float] | str:
-    seed = hashlib.shake_256(text.encode()).digest(EMBEDDING_DIMENSIONS)
-    values = [(byte - 127.5) / 127.5 for byte in seed]
+    """The sum of its words' own directions, so that texts are as near each other as they share words."""
+    words = text.lower().split() or [""]
+    seeds = [hashlib.shake_256(word.encode()).digest(EMBEDDING_DIMENSIONS) for word in words]
+    values = [sum(seed[at] - 127.5 for seed in seeds) for at in range(EMBEDDING_DIMENSIONS)]
     norm = sum(value * value for value in values) ** 0.5
     values = [value / norm for value in values]
     if encoding == "base64":
