@@ -19,6 +19,7 @@ class ApiKey(Limits):
     hint: str = Field(description="First and last letters of the secret, to recognise it by.")
     scopes: frozenset[Scope]
     models: frozenset[str] | None = Field(None, description="Models that it may use; None allows all.")
+    capture: float | None = Field(None, gt=0, le=1, description="Share of its traffic that is captured; None for none.")
     tenant_limits: Limits = Field(NO_LIMITS, description="Known where a key was looked up by its secret.")
     created_at: int = Field(description="Unix seconds.")
     expires_at: int | None = Field(None, description="Unix seconds.")

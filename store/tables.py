@@ -2,12 +2,12 @@
 
 from typing import Any, ClassVar
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, String, Text
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, String, Text, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
 class Base(DeclarativeBase):
-    type_annotation_map: ClassVar = {dict[str, Any]: JSON, list[str]: JSON}
+    type_annotation_map: ClassVar = {dict[str, Any]: JSON, list[str]: JSON, list[dict[str, str]]: JSON}
 
 
 class LimitColumns:
@@ -38,6 +38,7 @@ class ApiKeyRow(LimitColumns, Base):
     hint: Mapped[str] = mapped_column(String(32))
     scopes: Mapped[list[str]]
     models: Mapped[list[str] | None]
+    capture: Mapped[float | None]
     created_at: Mapped[int] = mapped_column(BigInteger)
     expires_at: Mapped[int | None] = mapped_column(BigInteger)
     revoked_at: Mapped[int | None] = mapped_column(BigInteger)
@@ -111,3 +112,57 @@ class JobEventRow(Base):
     message: Mapped[str] = mapped_column(Text)
     data: Mapped[dict[str, Any]]
     created_at: Mapped[int] = mapped_column(BigInteger)
+
+
+class CaptureRow(Base):
+    """An answered request, redacted."""
+
+    __tablename__ = "captures"
+    __table_args__ = (
+        Index("ix_captures_tenant_response_id", "tenant", "response_id"),
+        Index("ix_captures_tenant_created_at", "tenant", "created_at"),
+    )
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    response_id: Mapped[str] = mapped_column(String(255))
+    tenant: Mapped[str] = mapped_column(String(64))
+    key: Mapped[str] = mapped_column(String(64))
+    model: Mapped[str] = mapped_column(String(255))
+    route: Mapped[str] = mapped_column(String(64))
+    messages: Mapped[list[dict[str, str]]]
+    answer: Mapped[str] = mapped_column(Text)
+    finish_reason: Mapped[str | None] = mapped_column(String(32))
+    user_hash: Mapped[str | None] = mapped_column(String(64))
+    redacted: Mapped[dict[str, Any]]
+    prompt_tokens: Mapped[int]
+    completion_tokens: Mapped[int]
+    duration_s: Mapped[float]
+    first_token_s: Mapped[float | None]
+    created_at: Mapped[int] = mapped_column(BigInteger, index=True)
+
+
+class FeedbackRow(Base):
+    """What a tenant thinks of one of its answers, captured or not; the last word counts."""
+
+    __tablename__ = "feedback"
+    __table_args__ = (
+        UniqueConstraint("tenant", "response_id"),
+        Index("ix_feedback_model_created_at", "model", "created_at"),
+    )
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    response_id: Mapped[str] = mapped_column(String(255))
+    tenant: Mapped[str] = mapped_column(String(64))
+    key: Mapped[str] = mapped_column(String(64))
+    model: Mapped[str] = mapped_column(String(255))
+    rating: Mapped[str | None] = mapped_column(String(8))
+    correction: Mapped[str | None] = mapped_column(Text)
+    comment: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[int] = mapped_column(BigInteger, index=True)
+
+
+class FeedbackTagRow(Base):
+    __tablename__ = "feedback_tags"
+
+    feedback: Mapped[str] = mapped_column(ForeignKey("feedback.id", ondelete="CASCADE"), primary_key=True)
+    tag: Mapped[str] = mapped_column(String(64), primary_key=True)
