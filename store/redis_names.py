@@ -62,3 +62,12 @@ def cache_uses(tenant: str) -> str:
 def cache_sizes(tenant: str) -> str:
     """Hash: bytes and model of each kept answer by digest, and the sum of bytes."""
     return f"flywheel:{{{tenant}}}:cache-sizes"
+
+
+RELEASE_CONTROLLER = "flywheel:release-controller"
+"""Renewed by every controller of releases; while there is none, nothing moves by itself."""
+
+
+def release_figures(release: str, stage: str, arm: str) -> str:
+    """Hash: what all gateways counted of one arm of a release in one stage."""
+    return f"flywheel:{{{release}}}:figures:{stage}:{arm}"
