@@ -120,6 +120,10 @@ class WorkerSettings(Section):
     threads: PositiveInt | None = Field(None, description="Threads a job computes with; the core count if unset.")
 
 
+class ReleaseSettings(Section):
+    interval_s: Seconds = Field(1.0, description="Seconds between a controller's looks at the releases under way.")
+
+
 class TelemetrySettings(Section):
     otlp_endpoint: str | None = Field(
         None, description="OTLP/HTTP endpoint for traces, for example http://collector:4318; no traces if unset."
@@ -146,4 +150,5 @@ class Settings(BaseSettings):
     queue: QueueSettings = QueueSettings()
     engine: EngineSettings = EngineSettings()
     worker: WorkerSettings = WorkerSettings()
+    releases: ReleaseSettings = ReleaseSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
