@@ -7,12 +7,15 @@ from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel
 from redis.asyncio import Redis
 
-from contracts.errors import ModelNotFound
+from contracts.errors import Conflict, ModelNotFound
 from contracts.invalidation import Invalidation
+from contracts.keys import ApiKey
 from contracts.models import ModelCard
 from gateway.api.access import AnyKey, JobsKey
+from gateway.routing.aliases import Aliases
 from gateway.routing.fleet import Fleet
 from gateway.routing.models import ModelDirectory
+from store.aliases import AliasRepository
 from store.models import ModelRepository
 from store.news import publish_news
 
@@ -47,8 +50,18 @@ class ModelDeleted(BaseModel):
 
 
 class ModelService:
-    def __init__(self, directory: ModelDirectory, fleet: Fleet, models: ModelRepository, redis: Redis) -> None:
+    def __init__(
+        self,
+        directory: ModelDirectory,
+        aliases: Aliases,
+        fleet: Fleet,
+        models: ModelRepository,
+        alias_rows: AliasRepository,
+        redis: Redis,
+    ) -> None:
         self.directory = directory
+        self._aliases = aliases
+        self._alias_rows = alias_rows
         self._fleet = fleet
         self._models = models
         self._redis = redis
@@ -72,7 +85,25 @@ class ModelService:
         live = self._fleet.live_models()
         return [self.describe(card, live) for card in cards]
 
+    def describe_aliases(self, key: ApiKey) -> list[ModelObject]:
+        """Each as the stable model that it stands for, which is its root."""
+        live = self._fleet.live_models()
+        return [
+            self.describe(card, live).model_copy(
+                update={
+                    "id": alias.name,
+                    "root": card.name,
+                    "owned_by": alias.tenant or "flywheel",
+                    "created": alias.created_at,
+                }
+            )
+            for alias, card in self._aliases.visible_to(key)
+        ]
+
     async def delete(self, name: str, *, tenant: str) -> bool:
+        """Raises Conflict where an alias stands for the model."""
+        if aliases := await asyncio.to_thread(self._alias_rows.using, name):
+            raise Conflict(f"The alias `{aliases[0]}` stands for this model, or a release of it.", param="model")
         card = await asyncio.to_thread(self._models.delete, name, tenant=tenant)
         if card is None:
             return False
@@ -91,11 +122,15 @@ Service = Annotated[ModelService, Depends(_service)]
 
 @router.get("", summary="List the models that this key may use.")
 async def list_models(key: AnyKey, service: Service) -> ModelList:
-    return ModelList(data=service.describe_all(service.directory.visible_to(key)))
+    models = service.describe_all(service.directory.visible_to(key))
+    return ModelList(data=[*models, *service.describe_aliases(key)])
 
 
 @router.get("/{model:path}", summary="Retrieve a model.")
 async def retrieve_model(model: str, key: AnyKey, service: Service) -> ModelObject:
+    for alias in service.describe_aliases(key):
+        if alias.id == model:
+            return alias
     return service.describe(service.directory.require(model, key))
 
 

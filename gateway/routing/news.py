@@ -5,6 +5,7 @@ from redis.asyncio import Redis
 from contracts.invalidation import Invalidation
 from gateway.auth.keys import Authenticator
 from gateway.cache.local import LocalAnswers
+from gateway.routing.aliases import Aliases
 from gateway.routing.fleet import Fleet
 from gateway.routing.models import ModelDirectory
 from store.news import follow_news
@@ -12,9 +13,16 @@ from store.news import follow_news
 
 class NewsListener:
     def __init__(
-        self, redis: Redis, authenticator: Authenticator, models: ModelDirectory, fleet: Fleet, answers: LocalAnswers
+        self,
+        redis: Redis,
+        authenticator: Authenticator,
+        models: ModelDirectory,
+        aliases: Aliases,
+        fleet: Fleet,
+        answers: LocalAnswers,
     ) -> None:
         self._redis = redis
+        self._aliases = aliases
         self._authenticator = authenticator
         self._models = models
         self._fleet = fleet
@@ -30,6 +38,8 @@ class NewsListener:
             self._authenticator.forget()
         if news is None or news.kind == "model":
             self._models.refresh_soon()
+        if news is None or news.kind == "alias":
+            self._aliases.refresh_soon()
         if news is None or news.kind == "engine":
             self._fleet.look_soon()
         if news is None:
