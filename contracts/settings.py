@@ -109,6 +109,9 @@ class EngineSettings(Section):
     cpu_threads: PositiveInt | None = Field(None, description="Threads of a CPU engine; the core count if unset.")
     lease_ttl_s: Seconds = Field(5.0, description="Seconds that a lease outlives its last renewal.")
     adapter_poll_s: Seconds = Field(5.0, description="Seconds between two looks for adapters to load.")
+    adapter_residence_s: Seconds = Field(
+        5.0, description="Seconds that a loaded adapter keeps its place, however many others are asked for."
+    )
     start_timeout_s: Seconds = Field(600.0, description="Seconds that vLLM may take to become healthy.")
     drain_timeout_s: Seconds = Field(30.0, description="Seconds that running requests get when the engine stops.")
 

@@ -38,6 +38,7 @@ from gateway.relay.hedging import HedgedForwarder
 from gateway.relay.record import Recorder
 from gateway.relay.route import ROUTES
 from gateway.relay.tracing import Tracing
+from gateway.routing.demand import Demand
 from gateway.routing.fallbacks import Fallbacks
 from gateway.routing.fleet import Fleet
 from gateway.routing.models import ModelDirectory
@@ -47,10 +48,12 @@ from gateway.routing.shadow import Shadows
 from gateway.routing.traffic import Traffic, read_routing_table
 from store.artifacts import ArtifactStore
 from store.database import Database
+from store.demand import DemandStore
 from store.files import FileRepository
 from store.job_queue import JobQueue, create_celery
 from store.jobs import JobRepository
 from store.keys import KeyRepository
+from store.leases import LeaseStore
 from store.models import ModelRepository
 from telemetry.traces import configure_traces
 
@@ -80,7 +83,9 @@ def create_app(settings: Settings) -> FastAPI:
     )
     file_rows, model_rows = FileRepository(database), ModelRepository(database)
     directory = ModelDirectory(model_rows)
-    fleet = Fleet(redis, settings.gateway, metrics, POLICIES[settings.gateway.routing_policy]())
+    demand = Demand(DemandStore(redis), metrics)
+    policy = POLICIES[settings.gateway.routing_policy]()
+    fleet = Fleet(LeaseStore(redis), demand, settings.gateway, metrics, policy)
     queue = EngineQueue(fleet, settings.queue, metrics)
     cache = AnswerCache(pipe, redis, settings.cache, metrics)
     claims = Claims(pipe, news_redis, metrics)
@@ -107,7 +112,7 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         cache_work = (cache.run(), claims.renew_forever(), claims.listen_forever())
-        for work in (directory.run(), fleet.run(), news.run(), admission.run(), *cache_work):
+        for work in (directory.run(), fleet.run(), demand.run(), news.run(), admission.run(), *cache_work):
             background.run_forever(work)
         gc.collect()
         gc.freeze()  # what lives as long as the process need not be looked through again, which takes up to 0.1 s

@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from contracts.invalidation import Invalidation
 from contracts.models import ModelCard
 from contracts.settings import Settings
-from inference.adapters import AdapterSet
+from inference.adapters import AdapterSet, Announce
 from inference.catalogue import Catalogue, CatalogueError, CatalogueModel
 from inference.command import EngineCommand, build_command, find_device
 from inference.lease import RENEWALS_PER_TTL, LeaseHolder
@@ -28,6 +28,7 @@ from inference.pulse import Pulse
 from inference.weights import Weights, WeightsError, ensure_weights
 from store.artifacts import ArtifactStore
 from store.database import Database
+from store.demand import DemandStore
 from store.leases import LeaseStore
 from store.models import ModelRepository
 from store.news import follow_news, publish_news
@@ -112,7 +113,7 @@ class Agent:
             await process.stop()
 
     async def _serve(self, process: EngineProcess, stop: asyncio.Event) -> None:
-        await _first_of(self._reconcile_adapters(), process.watch(), stop.wait())
+        await _first_of(self._reconcile_adapters(announce=_tell_nobody), process.watch(), stop.wait())
         alive = (process.watch, self._pulse.follow, self._lease.hold)
         registry = (self._follow_registry, self._listen_for_news)
         await _first_of(*(work() for work in alive + registry), stop.wait())
@@ -125,25 +126,26 @@ class Agent:
         return self._settings.start_timeout_s
 
     async def _follow_registry(self) -> None:
+        pause_s: float | None = None
         while True:
             self._adapters_changed.clear()
-            await _wait(self._adapters_changed, self._settings.adapter_poll_s)
-            await self._reconcile_adapters()
+            poll_s = self._settings.adapter_poll_s
+            await _wait(self._adapters_changed, poll_s if pause_s is None else min(pause_s, poll_s))
+            pause_s = await self._reconcile_adapters(announce=lambda: self._lease.renew(announce=True))
 
-    async def _reconcile_adapters(self) -> None:
+    async def _reconcile_adapters(self, announce: Announce) -> float | None:
+        """The seconds after which there is more to do, if there will be."""
         if self._model.task != "generate":
-            return
+            return None
         try:
-            changed = await self._adapters.reconcile()
+            return await self._adapters.reconcile(announce)
         except SQLAlchemyError as error:
             self._log.warning("registry not read", reason=type(error).__name__)
-            return
-        if changed:
-            await self._lease.renew(announce=True)
+            return None
 
     async def _listen_for_news(self) -> None:
         async for news in follow_news(self._redis):
-            if news is None or news.kind == "model":
+            if news is None or news.kind in ("model", "demand"):
                 self._adapters_changed.set()
 
     async def _wait_until_idle(self) -> None:
@@ -160,6 +162,10 @@ class Agent:
         except httpx.HTTPError:
             return True
         return load.running + load.waiting > 0
+
+
+async def _tell_nobody() -> None:
+    """Before the first lease there is nothing to announce."""
 
 
 async def _wait(event: asyncio.Event, timeout_s: float) -> None:
@@ -229,8 +235,12 @@ async def run_agent(model: CatalogueModel, weights: Weights, settings: Settings)
             model.name,
             models,
             ArtifactStore(settings.artifacts_url),
+            DemandStore(redis),
             settings.engine.weights_dir.expanduser() / "adapters",
             client,
+            places=model.engine.max_cpu_loras,
+            max_rank=model.engine.max_lora_rank,
+            residence_s=settings.engine.adapter_residence_s,
         )
         command = build_command(model, weights.folder, settings, find_device())
         agent = Agent(model, command, settings, leases=LeaseStore(redis), adapters=adapters, redis=redis, client=client)

@@ -1,4 +1,6 @@
-"""The model registry: a card per base model and adapter."""
+"""The model registry: a card per base model, and per adapter or whole model that a job made."""
+
+from collections.abc import Collection
 
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
@@ -33,10 +35,13 @@ class ModelRepository:
         with self._database.session() as session:
             return [_to_card(row) for row in session.scalars(select(ModelRow).order_by(ModelRow.created_at))]
 
-    def adapters_of(self, base: str) -> list[ModelCard]:
+    def adapters_of(self, base: str, *, named: Collection[str], newest: int) -> list[ModelCard]:
+        """Those of a base model's adapters that are `named`, as far as they exist, and the `newest` of the others."""
+        query = select(ModelRow).where(ModelRow.parent == base, ModelRow.kind == "adapter")
         with self._database.session() as session:
-            query = select(ModelRow).where(ModelRow.parent == base, ModelRow.kind == "adapter")
-            return [_to_card(row) for row in session.scalars(query.order_by(ModelRow.created_at))]
+            known = session.scalars(query.where(ModelRow.name.in_(named))).all()
+            new = session.scalars(query.order_by(ModelRow.created_at.desc(), ModelRow.name).limit(newest)).all()
+            return [_to_card(row) for row in {row.name: row for row in (*known, *new)}.values()]
 
     def delete(self, name: str, *, tenant: str) -> ModelCard | None:
         """Deletes a model of this tenant; None if it has no such model."""

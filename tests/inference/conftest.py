@@ -1,6 +1,7 @@
 """Agents and adapters for the tests of the engine."""
 
 import io
+import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -55,7 +56,8 @@ class AdapterMaker:
     def __call__(self, name: str, *, announce: bool = False, **fields: Any) -> ModelCard:
         source = self._folder / "adapter-sources" / name
         source.mkdir(parents=True, exist_ok=True)
-        (source / "adapter_config.json").write_text("{}")
+        config = {"peft_type": "LORA", "r": 8, "base_model_name_or_path": MODEL, **fields.pop("config", {})}
+        (source / "adapter_config.json").write_text(json.dumps(config))
         (source / "adapter_model.safetensors").write_bytes(name.encode())
         card = ModelCard(
             **{
