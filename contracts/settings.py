@@ -116,6 +116,19 @@ class EngineSettings(Section):
     drain_timeout_s: Seconds = Field(30.0, description="Seconds that running requests get when the engine stops.")
 
 
+class OnDemandSettings(Section):
+    """Engines that the local supervisor starts at a model's first request."""
+
+    max_engines: PositiveInt = Field(2, description="Engines that run at a time at most, of those started on demand.")
+    idle_s: Seconds = Field(900.0, description="Seconds without a request after which such an engine is ended.")
+    start_free_gib: Annotated[float, Field(ge=0)] = Field(
+        2.0, description="Free memory that starting one takes, in GiB; with less, the one used longest ago goes first."
+    )
+    keep_free_gib: Annotated[float, Field(ge=0)] = Field(
+        0.5, description="Free memory, in GiB, below which the one used longest ago is ended."
+    )
+
+
 class WorkerSettings(Section):
     queues: str = Field("cpu", description="Queues to take jobs from, separated by commas.")
     lease_ttl_s: Seconds = Field(30.0, description="Seconds that a job's lease outlives its last heartbeat.")
@@ -148,5 +161,6 @@ class Settings(BaseSettings):
     gateway: GatewaySettings = GatewaySettings()
     queue: QueueSettings = QueueSettings()
     engine: EngineSettings = EngineSettings()
+    on_demand: OnDemandSettings = OnDemandSettings()
     worker: WorkerSettings = WorkerSettings()
     telemetry: TelemetrySettings = TelemetrySettings()

@@ -82,6 +82,7 @@ def create_app(settings: Settings) -> FastAPI:
         key_cache_s=settings.auth.key_cache_s,
     )
     file_rows, model_rows = FileRepository(database), ModelRepository(database)
+    artifacts = ArtifactStore(settings.artifacts_url)
     directory = ModelDirectory(model_rows)
     demand = Demand(DemandStore(redis), metrics)
     policy = POLICIES[settings.gateway.routing_policy]()
@@ -145,9 +146,9 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.limiter = limiter
     app.state.authenticator = authenticator
     app.state.fleet_service = FleetService(fleet, queue)
-    app.state.model_service = ModelService(directory, fleet, model_rows, redis)
+    app.state.model_service = ModelService(directory, fleet, model_rows, artifacts, traffic, redis)
     app.state.answer_cache = cache
-    app.state.file_service = FileService(file_rows, ArtifactStore(settings.artifacts_url))
+    app.state.file_service = FileService(file_rows, artifacts)
     app.state.fine_tuning_service = FineTuningService(
         JobRepository(database), file_rows, directory, JobQueue(create_celery(settings.redis_url)), tracer
     )

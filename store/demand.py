@@ -6,6 +6,7 @@ All of it may be lost: then what is loaded stays, and requests ask again.
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from redis.asyncio import Redis
 
@@ -78,7 +79,8 @@ class DemandStore:
 
     async def of_engines(self) -> dict[str, float]:
         """When each model whose engine starts on demand was used last, in Unix seconds."""
-        return _by_name(await self._redis.zrange(redis_names.ON_DEMAND_USES, 0, -1, withscores=True))
+        uses: Any = await self._redis.zrange(redis_names.ON_DEMAND_USES, 0, -1, withscores=True)
+        return _by_name(uses)
 
 
 def _by_set(cards: Iterable[ModelCard]) -> dict[str, list[str]]:

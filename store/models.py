@@ -1,6 +1,6 @@
 """The model registry: a card per base model, and per adapter or whole model that a job made."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
@@ -9,6 +9,16 @@ from sqlalchemy.orm import Session
 from contracts.models import ModelCard
 from store.database import Database
 from store.tables import ModelRow
+
+MOST_CHILDREN_NAMED = 3
+
+
+class ModelHasChildren(Exception):
+    """Other models were made from this one, and are served with its weights or started like it."""
+
+    def __init__(self, children: Sequence[str]) -> None:
+        super().__init__(", ".join(children))
+        self.children = children
 
 
 class ModelRepository:
@@ -44,11 +54,14 @@ class ModelRepository:
             return [_to_card(row) for row in {row.name: row for row in (*known, *new)}.values()]
 
     def delete(self, name: str, *, tenant: str) -> ModelCard | None:
-        """Deletes a model of this tenant; None if it has no such model."""
+        """Deletes a model of this tenant; None if it has no such model. Raises ModelHasChildren."""
         with self._database.session() as session:
             row = session.get(ModelRow, name)
             if row is None or row.tenant != tenant:
                 return None
+            made_from_it = select(ModelRow.name).where(ModelRow.parent == name).order_by(ModelRow.name)
+            if children := session.scalars(made_from_it.limit(MOST_CHILDREN_NAMED)).all():
+                raise ModelHasChildren(children)
             session.delete(row)
             return _to_card(row)
 

@@ -43,9 +43,13 @@ class Fleet:
         self._log = structlog.get_logger(__name__)
         metrics.in_flight.set_function(self.in_flight)
 
-    def live_models(self) -> set[str]:
-        leases = [engine.lease for engine in self._engines.values()]
-        return {name for lease in leases for name in (lease.model, *lease.adapters)}
+    def engines_by_model(self) -> dict[str, list[str]]:
+        """Of each model and adapter that is served now: the engines that have it."""
+        found: dict[str, list[str]] = {}
+        for engine in self._engines.values():
+            for name in (engine.lease.model, *engine.lease.adapters):
+                found.setdefault(name, []).append(engine.lease.engine)
+        return found
 
     def size(self) -> int:
         return len(self._engines)

@@ -27,6 +27,7 @@ from store.demand import DemandStore
 from store.leases import LeaseStore
 from store.models import ModelRepository
 from store.news import publish_news
+from tests.gateway.conftest import model_card
 from tests.processes import free_port, python
 
 MODEL = Catalogue.load(None).require("smollm2-135m-instruct")
@@ -42,6 +43,7 @@ class RunningAgent:
         self.url = f"http://127.0.0.1:{port}"
         self.client = httpx.AsyncClient(base_url=self.url, timeout=5)
         self.models = ModelRepository(database)
+        self.models.put(model_card(MODEL.name))
         self.redis = redis
         self.leases = LeaseStore(redis)
         self.stop = asyncio.Event()
@@ -62,6 +64,7 @@ class RunningAgent:
                 max_rank=MODEL.engine.max_lora_rank,
                 residence_s=settings.engine.adapter_residence_s,
             ),
+            models=self.models,
             redis=redis,
             client=self.client,
         )

@@ -112,7 +112,9 @@ def test_a_folder_appears_whole_or_not_at_all(artifacts: ArtifactStore, adapter:
     download.join()
 
 
-@pytest.mark.parametrize("name", ["pytorch_model.bin", "modeling.py", "nested/weights.pt", "a.pkl", "weights", "a\nb.json"])
+@pytest.mark.parametrize(
+    "name", ["pytorch_model.bin", "modeling.py", "nested/weights.pt", "a.pkl", "weights", "a\nb.json"]
+)
 def test_a_model_with_a_file_that_could_run_code_never_reaches_this_machine(
     artifacts: ArtifactStore, adapter: Path, tmp_path: Path, name: str
 ) -> None:
