@@ -44,6 +44,7 @@ from gateway.relay.route import ROUTES
 from gateway.relay.tracing import Tracing
 from gateway.relay.trials import TrialCounts
 from gateway.routing.aliases import Aliases
+from gateway.routing.demand import Demand
 from gateway.routing.fallbacks import Fallbacks
 from gateway.routing.fleet import Fleet
 from gateway.routing.models import ModelDirectory
@@ -54,10 +55,12 @@ from gateway.routing.traffic import Traffic, read_routing_table
 from store.aliases import AliasRepository
 from store.artifacts import ArtifactStore
 from store.database import Database
+from store.demand import DemandStore
 from store.files import FileRepository
 from store.job_queue import JobQueue, create_celery
 from store.jobs import JobRepository
 from store.keys import KeyRepository
+from store.leases import LeaseStore
 from store.models import ModelRepository
 from store.releases import ReleaseRepository
 from telemetry.traces import configure_traces
@@ -87,8 +90,11 @@ def create_app(settings: Settings) -> FastAPI:
         key_cache_s=settings.auth.key_cache_s,
     )
     file_rows, model_rows = FileRepository(database), ModelRepository(database)
+    artifacts = ArtifactStore(settings.artifacts_url)
     directory = ModelDirectory(model_rows)
-    fleet = Fleet(redis, settings.gateway, metrics, POLICIES[settings.gateway.routing_policy]())
+    demand = Demand(DemandStore(redis), metrics)
+    policy = POLICIES[settings.gateway.routing_policy]()
+    fleet = Fleet(LeaseStore(redis), demand, settings.gateway, metrics, policy)
     queue = EngineQueue(fleet, settings.queue, metrics)
     cache = AnswerCache(pipe, redis, settings.cache, metrics)
     claims = Claims(pipe, news_redis, metrics)
@@ -119,7 +125,11 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         cache_work = (cache.run(), claims.renew_forever(), claims.listen_forever())
         release_work = (aliases.run(), trials.run())
-        for work in (directory.run(), fleet.run(), news.run(), admission.run(), *cache_work, *release_work):
+        for work in (
+            *(directory.run(), fleet.run(), demand.run(), news.run(), admission.run()),
+            *cache_work,
+            *release_work,
+        ):
             background.run_forever(work)
         gc.collect()
         gc.freeze()  # what lives as long as the process need not be looked through again, which takes up to 0.1 s
@@ -153,11 +163,13 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.limiter = limiter
     app.state.authenticator = authenticator
     app.state.fleet_service = FleetService(fleet, queue)
-    app.state.model_service = ModelService(directory, aliases, fleet, model_rows, alias_rows, redis)
+    app.state.model_service = ModelService(
+        directory, aliases, fleet, model_rows, alias_rows, artifacts, traffic, redis
+    )
     app.state.alias_service = AliasService(alias_rows, aliases, directory, redis)
     app.state.release_service = ReleaseService(release_rows, alias_rows, file_rows, aliases, directory, redis)
     app.state.answer_cache = cache
-    app.state.file_service = FileService(file_rows, ArtifactStore(settings.artifacts_url))
+    app.state.file_service = FileService(file_rows, artifacts)
     app.state.fine_tuning_service = FineTuningService(
         JobRepository(database), file_rows, directory, JobQueue(create_celery(settings.redis_url)), tracer
     )

@@ -13,6 +13,9 @@ INVALIDATIONS = "flywheel:invalidations"
 ENGINE_REQUESTS = "flywheel:engine-requests"
 """Set of models that a request waits for and that have no engine; supervisors start those that they can."""
 
+ON_DEMAND_USES = "flywheel:on-demand-uses"
+"""Sorted set of the models whose engines start on demand, by their last use in Unix seconds."""
+
 LANDINGS = "flywheel:landings"
 """Channel. A message is `<tenant> <digest>`: a generation that another gateway waits for has ended."""
 
@@ -23,6 +26,16 @@ ADMISSION_PROBE = "flywheel:admission-probe"
 
 def lease(engine: str) -> str:
     return f"flywheel:lease:{engine}"
+
+
+def adapter_uses(base: str) -> str:
+    """Sorted set of a base model's adapters by their last use in Unix seconds, as far as they are remembered."""
+    return f"flywheel:{{{base}}}:adapter-uses"
+
+
+def adapters_wanted(base: str) -> str:
+    """Sorted set of a base model's adapters that a request waits for, by when it began to, in Unix seconds."""
+    return f"flywheel:{{{base}}}:adapters-wanted"
 
 
 def buckets(tenant: str, key: str = "") -> str:

@@ -1,5 +1,6 @@
 """The services of a local stack: their programs, health checks, and what to do when one fails."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -53,7 +54,7 @@ class ServiceCatalogue:
             command=(str(environment_python("engine")), "-m", "inference.agent", model),
             environment={**self.environment, "FLYWHEEL_ENGINE__PORT": str(port)},
             folder=REPOSITORY,
-            log=self.home.log(f"engine-{model.replace('/', '-')}"),
+            log=self.home.log("engine-" + re.sub("[/:]+", "-", model)),
             is_ready=engine_holds_lease(self.redis, self.client, model=model, port=port),
             advice="Most often memory is short: free some, or lower FLYWHEEL_ENGINE__KV_CACHE_GIB. " + READ_THE_LOG,
             start_timeout_s=start_timeout_s,

@@ -1,4 +1,4 @@
-"""The data path: chat completions, completions and embeddings.
+"""The data path: chat completions, completions, embeddings and classifications.
 
 Each route is served twice: below ASGI, by `gateway.relay.direct`, and as a plain ASGI application.
 
@@ -130,7 +130,7 @@ class DataPathEndpoint:
         else:
             card = path.models.require(request.model, key)
         progress.card = card
-        if card.task != self._route.task:
+        if card.task not in self._route.tasks:
             raise InvalidValue(f"The model `{card.name}` cannot be used at {self._route.path}.", param="model")
         check_length(request, card)
         use = path.cache.use(request, body, card, self._route.path, exchange.request_headers)
@@ -190,7 +190,9 @@ class DataPathEndpoint:
         if getattr(request, "priority", None) is not None:
             body = without_priority(body)
         try:
-            self._path.shadows.copy(request, body, model=card.name, path=self._route.path, trial=progress.trial)
+            self._path.shadows.copy(
+                request, body, model=card.name, path=self._route.engine_path, trial=progress.trial
+            )
             return await self._relay_first(exchange, progress, card, request, body, use)
         except asyncio.CancelledError:
             if gone and task.uncancel() == 0:

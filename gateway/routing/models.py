@@ -39,6 +39,17 @@ class ModelDirectory:
     def visible_to(self, key: ApiKey) -> list[ModelCard]:
         return [card for card in self._cards.values() if _visible(card, key)]
 
+    def root_of(self, card: ModelCard) -> str:
+        """The name of the base model that a model goes back to, as far as its ancestors are known."""
+        seen = {card.name}
+        while card.parent is not None and card.parent not in seen:
+            parent = self._cards.get(card.parent)
+            if parent is None:
+                return card.parent
+            card = parent
+            seen.add(card.name)
+        return card.name
+
     async def refresh(self) -> None:
         cards = await asyncio.to_thread(self._models.all)
         self._cards = {card.name: card for card in cards}
