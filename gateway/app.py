@@ -163,9 +163,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.limiter = limiter
     app.state.authenticator = authenticator
     app.state.fleet_service = FleetService(fleet, queue)
-    app.state.model_service = ModelService(
-        directory, aliases, fleet, model_rows, alias_rows, artifacts, traffic, redis
-    )
+    app.state.model_service = ModelService(directory, aliases, fleet, model_rows, alias_rows, artifacts, traffic, redis)
     app.state.alias_service = AliasService(alias_rows, aliases, directory, redis)
     app.state.release_service = ReleaseService(release_rows, alias_rows, file_rows, aliases, directory, redis)
     app.state.answer_cache = cache

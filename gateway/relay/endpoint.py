@@ -190,9 +190,7 @@ class DataPathEndpoint:
         if getattr(request, "priority", None) is not None:
             body = without_priority(body)
         try:
-            self._path.shadows.copy(
-                request, body, model=card.name, path=self._route.engine_path, trial=progress.trial
-            )
+            self._path.shadows.copy(request, body, model=card.name, path=self._route.engine_path, trial=progress.trial)
             return await self._relay_first(exchange, progress, card, request, body, use)
         except asyncio.CancelledError:
             if gone and task.uncancel() == 0:
