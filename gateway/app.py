@@ -89,7 +89,7 @@ def create_app(settings: Settings) -> FastAPI:
         AddressGuard(limiter, failures_per_minute=settings.auth.failures_per_minute),
         key_cache_s=settings.auth.key_cache_s,
     )
-    file_rows, model_rows = FileRepository(database), ModelRepository(database)
+    file_rows, model_rows, job_rows = FileRepository(database), ModelRepository(database), JobRepository(database)
     artifacts = ArtifactStore(settings.artifacts_url)
     directory = ModelDirectory(model_rows)
     demand = Demand(DemandStore(redis), metrics)
@@ -165,11 +165,11 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.fleet_service = FleetService(fleet, queue)
     app.state.model_service = ModelService(directory, aliases, fleet, model_rows, alias_rows, artifacts, traffic, redis)
     app.state.alias_service = AliasService(alias_rows, aliases, directory, redis)
-    app.state.release_service = ReleaseService(release_rows, alias_rows, file_rows, aliases, directory, redis)
+    app.state.release_service = ReleaseService(release_rows, alias_rows, file_rows, job_rows, aliases, directory, redis)
     app.state.answer_cache = cache
     app.state.file_service = FileService(file_rows, artifacts)
     app.state.fine_tuning_service = FineTuningService(
-        JobRepository(database), file_rows, directory, JobQueue(create_celery(settings.redis_url)), tracer
+        job_rows, file_rows, directory, JobQueue(create_celery(settings.redis_url)), tracer
     )
     for resource in (models, files, fine_tuning, engines, cache_api, aliases_api, releases_api):
         app.include_router(resource.router)

@@ -12,6 +12,7 @@ from store.database import Database
 from store.feedback import FeedbackRepository
 from store.job_queue import JobQueue, create_celery
 from store.jobs import JobRepository
+from store.models import ModelRepository
 from store.releases import ReleaseRepository
 from telemetry.logs import configure_logs
 
@@ -34,6 +35,7 @@ async def run(settings: Settings) -> None:
             releases=releases,
             evaluations=Evaluations(releases, JobRepository(database), queue),
             feedback=FeedbackRepository(database),
+            models=ModelRepository(database),
             redis=redis,
             interval_s=settings.releases.interval_s,
         )

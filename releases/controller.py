@@ -19,8 +19,10 @@ from contracts.releases import LIVE_STATES, Arm, Move, Release
 from releases.evaluations import Evaluations
 from releases.gates import Sight
 from releases.machine import Begin, Look, Step, after_built, after_evaluated, after_traffic
+from store.demand import DemandStore
 from store.feedback import FeedbackRepository, Ratings
 from store.leases import LeaseStore
+from store.models import ModelRepository
 from store.news import publish_news
 from store.release_figures import ReleaseFigures
 from store.releases import AliasTaken, ReleaseRepository
@@ -37,6 +39,7 @@ class Controller:
         releases: ReleaseRepository,
         evaluations: Evaluations,
         feedback: FeedbackRepository,
+        models: ModelRepository,
         redis: Redis,
         interval_s: float,
         clock: Callable[[], float] = time.time,
@@ -44,6 +47,8 @@ class Controller:
         self._releases = releases
         self._evaluations = evaluations
         self._feedback = feedback
+        self._models = models
+        self._demand = DemandStore(redis)
         self._redis = redis
         self._figures = ReleaseFigures(redis)
         self._leases = LeaseStore(redis)
@@ -78,10 +83,22 @@ class Controller:
         if release.state == "built":
             return after_built(release, await asyncio.to_thread(self._evaluations.outcome, release), now)
         if release.state == "evaluated":
-            served = any(lease.serves(release.candidate) for lease in await self._leases.alive())
-            return after_evaluated(release, now, served=served)
+            return after_evaluated(release, now, served=await self._served(release))
         assert release.state in LIVE_STATES
+        await self._keep_loaded(release)
         return after_traffic(release, await self._sight(release), now)
+
+    async def _served(self, release: Release) -> bool:
+        """Whether an engine serves the candidate; where none does, one is asked to load it, or to be started."""
+        served = any(lease.serves(release.candidate) for lease in await self._leases.alive())
+        if not served and (card := await asyncio.to_thread(self._models.get, release.candidate)) is not None:
+            await self._demand.want([card], announce=True)
+        return served
+
+    async def _keep_loaded(self, release: Release) -> None:
+        """A candidate of few requests must not lose its place in an engine to other adapters."""
+        if (card := await asyncio.to_thread(self._models.get, release.candidate)) is not None:
+            await self._demand.note_uses([card])
 
     async def _sight(self, release: Release) -> Sight:
         models: dict[Arm, str] = {"stable": release.stable, "candidate": release.candidate}

@@ -29,6 +29,7 @@ from gateway.routing.aliases import Aliases
 from gateway.routing.models import ModelDirectory
 from store.aliases import AliasRepository
 from store.files import FileRepository
+from store.jobs import JobRepository
 from store.release_figures import ReleaseFigures
 from store.releases import AliasTaken, ReleaseRepository
 
@@ -96,6 +97,7 @@ class ReleaseService:
         releases: ReleaseRepository,
         alias_rows: AliasRepository,
         files: FileRepository,
+        jobs: JobRepository,
         aliases: Aliases,
         directory: ModelDirectory,
         redis: Redis,
@@ -103,6 +105,7 @@ class ReleaseService:
         self._releases = releases
         self._alias_rows = alias_rows
         self._files = files
+        self._jobs = jobs
         self._aliases = aliases
         self._directory = directory
         self._redis = redis
@@ -169,6 +172,8 @@ class ReleaseService:
                     f"`{release.alias}` has gone on to another model or release since.", param="release_id"
                 ) from None
             if moved is not None:
+                if moved.evaluation_job is not None:  # nobody waits for its result any more
+                    self._jobs.cancel(moved.evaluation_job, tenant=moved.tenant)
                 return moved
         raise Conflict("The release is being moved. Try again.", param="release_id")
 

@@ -18,6 +18,7 @@ from store.files import FileRepository
 from store.job_queue import JobQueue, create_celery
 from store.jobs import JobRepository
 from store.models import ModelRepository
+from workers.engines import Engines
 from workers.registry import JobFamilies, job_family
 from workers.run import JobResources, JobResult, JobRun
 from workers.runner import JobRunner
@@ -46,6 +47,7 @@ class Workshop:
         self._provider.add_span_processor(SimpleSpanProcessor(self.spans))
         self._queue = JobQueue(create_celery(redis_url))
         self._threads = threads
+        self._redis_url = redis_url
 
     def create_job(
         self, family: str = "test.count", *, trace_context: dict[str, str] | None = None, **spec: Any
@@ -57,7 +59,9 @@ class Workshop:
             jobs=self.jobs,
             queue=self._queue,
             families=JobFamilies([job_family("test.count")(function)]),
-            resources=JobResources(self.models, FileRepository(self.database), self.artifacts, threads=None),
+            resources=JobResources(
+                self.models, FileRepository(self.database), self.artifacts, Engines(self._redis_url), threads=None
+            ),
             announce=self.announced.append,
             tracer=self._provider.get_tracer("test"),
             must_stop=lambda: self.must_stop,
