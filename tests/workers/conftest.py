@@ -19,7 +19,7 @@ from store.job_queue import JobQueue, create_celery
 from store.jobs import JobRepository
 from store.models import ModelRepository
 from workers.engines import Engines
-from workers.registry import JobFamilies, job_family
+from workers.registry import JobFamilies, JobFamily, job_family
 from workers.run import JobResources, JobResult, JobRun
 from workers.runner import JobRunner
 
@@ -54,11 +54,14 @@ class Workshop:
     ) -> Job:
         return self.jobs.create(family=family, tenant="acme", spec=spec, trace_context=trace_context or {})
 
-    def run(self, job: Job, function: Callable[[CountSpec, JobRun], JobResult], *, lease_s: float = 30.0) -> None:
+    def run(
+        self, job: Job, function: Callable[[CountSpec, JobRun], JobResult] | JobFamily, *, lease_s: float = 30.0
+    ) -> None:
+        family = function if isinstance(function, JobFamily) else job_family("test.count")(function)
         runner = JobRunner(
             jobs=self.jobs,
             queue=self._queue,
-            families=JobFamilies([job_family("test.count")(function)]),
+            families=JobFamilies([family]),
             resources=JobResources(
                 self.models, FileRepository(self.database), self.artifacts, Engines(self._redis_url), threads=None
             ),
