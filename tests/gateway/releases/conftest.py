@@ -34,7 +34,7 @@ class Releasing:
     key: str
     tenant: str
     rows: ReleaseRepository
-    clients: list[httpx.Client] = field(default_factory=list)
+    http: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=15))
 
     @property
     def gateway(self) -> GatewayProcess:
@@ -46,7 +46,7 @@ class Releasing:
     def call(self, method: str, path: str, **options: Any) -> httpx.Response:
         """Of the control plane."""
         headers = {"authorization": f"Bearer {self.key}"}
-        return httpx.request(method, f"{self.gateway.url}{path}", headers=headers, timeout=15, **options)
+        return self.http.request(method, f"{self.gateway.url}{path}", headers=headers, **options)
 
     def start(self, **fields: Any) -> str:
         """The id of a new release."""
