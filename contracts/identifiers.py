@@ -4,15 +4,15 @@ import re
 import secrets
 from typing import Literal
 
-Kind = Literal["file", "ftjob", "ftevent", "key", "req", "engine"]
+Kind = Literal["file", "ftjob", "ftevent", "key", "req", "engine", "capture", "feedback", "release"]
 
-_SEPARATOR = {"file": "-", "ftjob": "-", "ftevent": "-", "key": "_", "req": "_", "engine": "-"}
+_UNDERSCORED = frozenset({"key", "req"})
 SUFFIX_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
 def new_id(kind: Kind) -> str:
     """A fresh identifier, for example `ftjob-3f9a…` (96 random bits)."""
-    return f"{kind}{_SEPARATOR[kind]}{secrets.token_hex(12)}"
+    return f"{kind}{'_' if kind in _UNDERSCORED else '-'}{secrets.token_hex(12)}"
 
 
 def fine_tuned_model_name(base: str, tenant: str, suffix: str | None, job_id: str) -> str:

@@ -121,8 +121,24 @@ class EngineSettings(Section):
     cpu_threads: PositiveInt | None = Field(None, description="Threads of a CPU engine; the core count if unset.")
     lease_ttl_s: Seconds = Field(5.0, description="Seconds that a lease outlives its last renewal.")
     adapter_poll_s: Seconds = Field(5.0, description="Seconds between two looks for adapters to load.")
+    adapter_residence_s: Seconds = Field(
+        5.0, description="Seconds that a loaded adapter keeps its place, however many others are asked for."
+    )
     start_timeout_s: Seconds = Field(600.0, description="Seconds that vLLM may take to become healthy.")
     drain_timeout_s: Seconds = Field(30.0, description="Seconds that running requests get when the engine stops.")
+
+
+class OnDemandSettings(Section):
+    """Engines that the local supervisor starts at a model's first request."""
+
+    max_engines: PositiveInt = Field(2, description="Engines that run at a time at most, of those started on demand.")
+    idle_s: Seconds = Field(900.0, description="Seconds without a request after which such an engine is ended.")
+    start_free_gib: Annotated[float, Field(ge=0)] = Field(
+        2.0, description="Free memory that starting one takes, in GiB; with less, the one used longest ago goes first."
+    )
+    keep_free_gib: Annotated[float, Field(ge=0)] = Field(
+        0.5, description="Free memory, in GiB, below which the one used longest ago is ended."
+    )
 
 
 class WorkerSettings(Section):
@@ -130,6 +146,10 @@ class WorkerSettings(Section):
     lease_ttl_s: Seconds = Field(30.0, description="Seconds that a job's lease outlives its last heartbeat.")
     cancel_poll_s: Seconds = Field(1.0, description="Seconds between two looks whether a job was cancelled.")
     threads: PositiveInt | None = Field(None, description="Threads a job computes with; the core count if unset.")
+
+
+class ReleaseSettings(Section):
+    interval_s: Seconds = Field(1.0, description="Seconds between a controller's looks at the releases under way.")
 
 
 class TelemetrySettings(Section):
@@ -157,5 +177,7 @@ class Settings(BaseSettings):
     gateway: GatewaySettings = GatewaySettings()
     queue: QueueSettings = QueueSettings()
     engine: EngineSettings = EngineSettings()
+    on_demand: OnDemandSettings = OnDemandSettings()
     worker: WorkerSettings = WorkerSettings()
+    releases: ReleaseSettings = ReleaseSettings()
     telemetry: TelemetrySettings = TelemetrySettings()

@@ -55,9 +55,9 @@ class JobRepository:
             row = session.get(JobRow, job_id)
             return None if row is None else _to_job(row)
 
-    def page(self, *, tenant: str, after: str | None = None, limit: int = 20) -> list[Job]:
-        """Newest first, at most `limit`, those older than the job `after`."""
-        query = select(JobRow).where(JobRow.tenant == tenant)
+    def page(self, *, tenant: str, family: str = "", after: str | None = None, limit: int = 20) -> list[Job]:
+        """Newest first, at most `limit`, those older than the job `after`, of families that begin with `family`."""
+        query = select(JobRow).where(JobRow.tenant == tenant, JobRow.family.startswith(family, autoescape=True))
         with self._database.session() as session:
             if after is not None and (cursor := session.get(JobRow, after)) is not None:
                 query = query.where(

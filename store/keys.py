@@ -51,6 +51,7 @@ class KeyRepository:
         name: str,
         scopes: Iterable[Scope],
         models: Iterable[str] | None = None,
+        capture: float | None = None,
         expires_at: int | None = None,
         semantic_cache: bool = False,
         **limits: float | None,
@@ -67,6 +68,7 @@ class KeyRepository:
             scopes=sorted(scopes),
             models=None if models is None else sorted(models),
             semantic_cache=semantic_cache,
+            capture=capture,
             **own.model_dump(),
             created_at=int(time.time()),
             expires_at=expires_at,
@@ -93,6 +95,15 @@ class KeyRepository:
     def all(self) -> list[ApiKey]:
         with self._database.session() as session:
             return [_to_key(row) for row in session.scalars(select(ApiKeyRow).order_by(ApiKeyRow.created_at))]
+
+    def set_capture(self, key_id: str, share: float | None) -> ApiKey | None:
+        """Captures this share of the key's traffic from now on; None captures nothing. None if there is no such key."""
+        with self._database.session() as session:
+            row = session.get(ApiKeyRow, key_id)
+            if row is None:
+                return None
+            row.capture = share
+            return _to_key(row)
 
     def revoke(self, key_id: str) -> ApiKey | None:
         """Revokes for good. A second time changes nothing. None if there is no such key."""

@@ -2,12 +2,12 @@
 
 from typing import Any, ClassVar
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, String, Text, false
+from sqlalchemy import JSON, BigInteger, Double, ForeignKey, Index, Integer, String, Text, UniqueConstraint, false
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
 class Base(DeclarativeBase):
-    type_annotation_map: ClassVar = {dict[str, Any]: JSON, list[str]: JSON}
+    type_annotation_map: ClassVar = {dict[str, Any]: JSON, list[str]: JSON, list[dict[str, str]]: JSON}
 
 
 class LimitColumns:
@@ -39,6 +39,7 @@ class ApiKeyRow(LimitColumns, Base):
     scopes: Mapped[list[str]]
     models: Mapped[list[str] | None]
     semantic_cache: Mapped[bool] = mapped_column(server_default=false())
+    capture: Mapped[float | None]
     created_at: Mapped[int] = mapped_column(BigInteger)
     expires_at: Mapped[int | None] = mapped_column(BigInteger)
     revoked_at: Mapped[int | None] = mapped_column(BigInteger)
@@ -111,4 +112,112 @@ class JobEventRow(Base):
     level: Mapped[str] = mapped_column(String(16))
     message: Mapped[str] = mapped_column(Text)
     data: Mapped[dict[str, Any]]
+    created_at: Mapped[int] = mapped_column(BigInteger)
+
+
+class CaptureRow(Base):
+    """An answered request, redacted."""
+
+    __tablename__ = "captures"
+    __table_args__ = (
+        Index("ix_captures_tenant_response_id", "tenant", "response_id"),
+        Index("ix_captures_tenant_created_at", "tenant", "created_at"),
+    )
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    response_id: Mapped[str] = mapped_column(String(255))
+    tenant: Mapped[str] = mapped_column(String(64))
+    key: Mapped[str] = mapped_column(String(64))
+    model: Mapped[str] = mapped_column(String(255))
+    route: Mapped[str] = mapped_column(String(64))
+    messages: Mapped[list[dict[str, str]]]
+    answer: Mapped[str] = mapped_column(Text)
+    finish_reason: Mapped[str | None] = mapped_column(String(32))
+    user_hash: Mapped[str | None] = mapped_column(String(64))
+    redacted: Mapped[dict[str, Any]]
+    prompt_tokens: Mapped[int]
+    completion_tokens: Mapped[int]
+    duration_s: Mapped[float]
+    first_token_s: Mapped[float | None]
+    created_at: Mapped[int] = mapped_column(BigInteger, index=True)
+
+
+class FeedbackRow(Base):
+    """What a tenant thinks of one of its answers, captured or not; the last word counts."""
+
+    __tablename__ = "feedback"
+    __table_args__ = (
+        UniqueConstraint("tenant", "response_id"),
+        Index("ix_feedback_model_created_at", "model", "created_at"),
+    )
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    response_id: Mapped[str] = mapped_column(String(255))
+    tenant: Mapped[str] = mapped_column(String(64))
+    key: Mapped[str] = mapped_column(String(64))
+    model: Mapped[str] = mapped_column(String(255))
+    rating: Mapped[str | None] = mapped_column(String(8))
+    correction: Mapped[str | None] = mapped_column(Text)
+    comment: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[int] = mapped_column(BigInteger, index=True)
+
+
+class FeedbackTagRow(Base):
+    __tablename__ = "feedback_tags"
+
+    feedback: Mapped[str] = mapped_column(ForeignKey("feedback.id", ondelete="CASCADE"), primary_key=True)
+    tag: Mapped[str] = mapped_column(String(64), primary_key=True)
+
+
+class AliasRow(Base):
+    """`owner` is a tenant, or empty where every tenant may use the alias: a key's columns cannot be null."""
+
+    __tablename__ = "aliases"
+
+    owner: Mapped[str] = mapped_column(String(64), primary_key=True)
+    name: Mapped[str] = mapped_column(String(128), primary_key=True)
+    model: Mapped[str] = mapped_column(String(255))
+    release: Mapped[str | None] = mapped_column(String(64))
+    created_at: Mapped[int] = mapped_column(BigInteger)
+
+
+class ReleaseRow(Base):
+    __tablename__ = "releases"
+    __table_args__ = (Index("ix_releases_created_at", "created_at"),)
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    alias: Mapped[str] = mapped_column(String(128))
+    owner: Mapped[str] = mapped_column(String(64))
+    tenant: Mapped[str] = mapped_column(String(64))
+    stable: Mapped[str] = mapped_column(String(255))
+    candidate: Mapped[str] = mapped_column(String(255))
+    policy: Mapped[dict[str, Any]]
+    evaluation_file: Mapped[str | None] = mapped_column(String(64))
+    evaluation_digest: Mapped[str | None] = mapped_column(String(80))
+    evaluation_job: Mapped[str | None] = mapped_column(String(64))
+    state: Mapped[str] = mapped_column(String(16), index=True)
+    stage: Mapped[int]
+    version: Mapped[int]
+    looks: Mapped[int]
+    next_look_at: Mapped[int] = mapped_column(BigInteger)
+    evidence: Mapped[dict[str, Any] | None]
+    created_at: Mapped[int] = mapped_column(BigInteger)
+    entered_at: Mapped[float] = mapped_column(Double)
+    finished_at: Mapped[int | None] = mapped_column(BigInteger)
+
+
+class ReleaseMoveRow(Base):
+    """What was done to a release, in the order of its versions."""
+
+    __tablename__ = "release_moves"
+
+    release: Mapped[str] = mapped_column(ForeignKey("releases.id"), primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    from_state: Mapped[str | None] = mapped_column(String(16))
+    from_stage: Mapped[int]
+    state: Mapped[str] = mapped_column(String(16))
+    stage: Mapped[int]
+    actor: Mapped[str] = mapped_column(String(64))
+    reason: Mapped[str] = mapped_column(Text)
+    evidence: Mapped[dict[str, Any] | None]
     created_at: Mapped[int] = mapped_column(BigInteger)

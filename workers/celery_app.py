@@ -25,6 +25,7 @@ from store.models import ModelRepository
 from store.news import publish_news
 from telemetry.logs import configure_logs
 from telemetry.traces import configure_traces
+from workers.engines import Engines
 from workers.registry import JobFamilies
 from workers.run import JobResources
 from workers.runner import JobRunner
@@ -70,6 +71,7 @@ def _run_in_child(settings: Settings, families: JobFamilies, stop: StopRequest, 
         models=ModelRepository(database),
         files=FileRepository(database),
         artifacts=ArtifactStore(settings.artifacts_url),
+        engines=Engines(settings.redis_url),
         threads=settings.worker.threads,
     )
     runner = JobRunner(

@@ -10,6 +10,7 @@ from store.artifacts import ArtifactStore
 from store.files import FileRepository
 from store.jobs import JobRepository
 from store.models import ModelRepository
+from workers.engines import Engines
 from workers.heartbeat import Heartbeat
 
 
@@ -28,6 +29,7 @@ class JobResources:
     models: ModelRepository
     files: FileRepository
     artifacts: ArtifactStore
+    engines: Engines
     threads: int | None
 
 

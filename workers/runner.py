@@ -10,6 +10,8 @@ from opentelemetry import propagate, trace
 
 from contracts.invalidation import Invalidation
 from contracts.jobs import Job, JobError
+from contracts.models import ModelCard
+from store.artifacts import ArtifactRefused
 from store.job_queue import JobQueue
 from store.jobs import JobRepository, LeaseLost
 from workers.heartbeat import Heartbeat, JobCancelled, JobInterrupted
@@ -119,7 +121,16 @@ class JobRunner:
             run.message("The job started." if fence == 1 else f"The job started again (attempt {fence}).")
             result = family(job.spec, run)
             run.check()
+            if result.model is not None:
+                self._check_model(result.model)
             return result
+
+    def _check_model(self, model: ModelCard) -> None:
+        """Nothing enters the registry that engines would refuse."""
+        try:
+            self._resources.artifacts.check_model(model.weights)
+        except ArtifactRefused as refusal:
+            raise JobFailed("model_refused", f"The model cannot be registered. {refusal}") from refusal
 
     def _succeed(self, job: Job, fence: int, result: JobResult) -> str:
         model = result.model

@@ -21,6 +21,8 @@ from store.jobs import JobRepository
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["Fine-tuning"])
 FAMILY = "finetune.lora"
+FINE_TUNING = "finetune."
+"""What the families of this API begin with. Other jobs have other routes."""
 
 
 class SupervisedMethod(BaseModel):
@@ -163,12 +165,12 @@ class FineTuningService:
 
     def require(self, job_id: str, key: ApiKey) -> Job:
         job = self._jobs.get(job_id)
-        if job is None or job.tenant != key.tenant:
+        if job is None or job.tenant != key.tenant or not job.family.startswith(FINE_TUNING):
             raise NotFound(f"No such fine-tuning job: `{job_id}`.", param="fine_tuning_job_id")
         return job
 
     def page(self, key: ApiKey, *, after: str | None, limit: int) -> list[Job]:
-        return self._jobs.page(tenant=key.tenant, after=after, limit=limit)
+        return self._jobs.page(tenant=key.tenant, family=FINE_TUNING, after=after, limit=limit)
 
     def cancel(self, job_id: str, key: ApiKey) -> Job:
         self.require(job_id, key)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from contracts.models import ModelCard
-from contracts.openai import DataPathRequest, EmbeddingRequest
+from contracts.openai import DataPathRequest, PoolingRequest
 from gateway.cache.control import CacheControl
 from gateway.cache.digest import QuestionDigests
 from gateway.cache.questions import PlacedQuestion
@@ -53,6 +53,6 @@ def cache_use(
 
 
 def _repeats(request: DataPathRequest, headers: dict[bytes, bytes]) -> bool:
-    if isinstance(request, EmbeddingRequest):
+    if isinstance(request, PoolingRequest):
         return True
     return request.temperature == 0 or request.seed is not None or headers.get(OPT_IN_HEADER) == b"use"

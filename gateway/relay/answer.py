@@ -88,12 +88,14 @@ async def _pass_on_stream(
             except (UpstreamError, ApiError):
                 if progress.first_byte_s is None:
                     raise
+                progress.failed = True
                 copy.discard()
                 await exchange.finish(error_event(EngineError("The engine failed in the middle of its answer.")))
                 return
     if progress.first_byte_s is None:
         await exchange.start(200, headers)
     if events.failed:
+        progress.failed = True
         copy.discard()
     progress.usage = events.usage
     await exchange.finish()

@@ -15,7 +15,7 @@ from gateway.relay.upstream import StreamBroken
 EVENT_END = b"\n\n"
 _NO_CHOICES = b'"choices":[]'
 _USAGE = b'"usage":{'
-_ENGINE_ERROR = b'data: {"error"'
+ENGINE_ERROR = b'data: {"error"'
 _DONE = b"data: [DONE]"
 USAGE_TAIL_BYTES = 4096
 _BRACES = re.compile(rb"[{}]")
@@ -99,13 +99,13 @@ class EventFilter:
         return b"" if not rest or self._hidden(rest) else self._pass(rest)
 
     def _suspicious(self, chunk: bytes) -> bool:
-        return _ENGINE_ERROR in chunk or (self._hide_usage and _NO_CHOICES in chunk)
+        return ENGINE_ERROR in chunk or (self._hide_usage and _NO_CHOICES in chunk)
 
     def _hidden(self, event: bytes) -> bool:
         return self._hide_usage and _NO_CHOICES in event and _USAGE in event
 
     def _pass(self, event: bytes) -> bytes:
-        if event.startswith(_ENGINE_ERROR):
+        if event.startswith(ENGINE_ERROR):
             if self._transcript is not None:
                 raise StreamBroken
             self.failed = True

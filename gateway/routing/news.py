@@ -6,6 +6,7 @@ from contracts.invalidation import Invalidation
 from gateway.auth.keys import Authenticator
 from gateway.cache.local import LocalAnswers
 from gateway.cache.questions import QuestionIndex
+from gateway.routing.aliases import Aliases
 from gateway.routing.fleet import Fleet
 from gateway.routing.models import ModelDirectory
 from store.news import follow_news
@@ -17,11 +18,13 @@ class NewsListener:
         redis: Redis,
         authenticator: Authenticator,
         models: ModelDirectory,
+        aliases: Aliases,
         fleet: Fleet,
         answers: LocalAnswers,
         questions: QuestionIndex,
     ) -> None:
         self._redis = redis
+        self._aliases = aliases
         self._authenticator = authenticator
         self._models = models
         self._fleet = fleet
@@ -38,6 +41,8 @@ class NewsListener:
             self._authenticator.forget()
         if news is None or news.kind == "model":
             self._models.refresh_soon()
+        if news is None or news.kind == "alias":
+            self._aliases.refresh_soon()
         if news is None or news.kind == "engine":
             self._fleet.look_soon()
         if news is None:

@@ -18,7 +18,8 @@ from store.files import FileRepository
 from store.job_queue import JobQueue, create_celery
 from store.jobs import JobRepository
 from store.models import ModelRepository
-from workers.registry import JobFamilies, job_family
+from workers.engines import Engines
+from workers.registry import JobFamilies, JobFamily, job_family
 from workers.run import JobResources, JobResult, JobRun
 from workers.runner import JobRunner
 
@@ -46,18 +47,24 @@ class Workshop:
         self._provider.add_span_processor(SimpleSpanProcessor(self.spans))
         self._queue = JobQueue(create_celery(redis_url))
         self._threads = threads
+        self._redis_url = redis_url
 
     def create_job(
         self, family: str = "test.count", *, trace_context: dict[str, str] | None = None, **spec: Any
     ) -> Job:
         return self.jobs.create(family=family, tenant="acme", spec=spec, trace_context=trace_context or {})
 
-    def run(self, job: Job, function: Callable[[CountSpec, JobRun], JobResult], *, lease_s: float = 30.0) -> None:
+    def run(
+        self, job: Job, function: Callable[[CountSpec, JobRun], JobResult] | JobFamily, *, lease_s: float = 30.0
+    ) -> None:
+        family = function if isinstance(function, JobFamily) else job_family("test.count")(function)
         runner = JobRunner(
             jobs=self.jobs,
             queue=self._queue,
-            families=JobFamilies([job_family("test.count")(function)]),
-            resources=JobResources(self.models, FileRepository(self.database), self.artifacts, threads=None),
+            families=JobFamilies([family]),
+            resources=JobResources(
+                self.models, FileRepository(self.database), self.artifacts, Engines(self._redis_url), threads=None
+            ),
             announce=self.announced.append,
             tracer=self._provider.get_tracer("test"),
             must_stop=lambda: self.must_stop,

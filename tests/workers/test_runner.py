@@ -1,3 +1,4 @@
+import io
 import threading
 import time
 from pathlib import Path
@@ -72,6 +73,20 @@ def test_a_job_that_succeeds_tells_its_steps_and_registers_its_model(workshop: W
     assert workshop.messages(job)[1:] == ["The job started.", "step 1", "step 2", "Counted."]
     assert workshop.models.get("ft:counted") is not None
     assert [(news.kind, news.id) for news in workshop.announced] == [("model", "ft:counted")]
+
+
+def test_a_model_with_a_file_that_could_run_code_is_not_registered(workshop: Workshop) -> None:
+    def make_pickle(spec: CountSpec, run: JobRun) -> JobResult:
+        run.resources.artifacts.write(f"{run.artifact_folder}/pytorch_model.bin", io.BytesIO(b"x"))
+        return JobResult("Made.", card("ft:pickle").model_copy(update={"weights": run.artifact_folder}))
+
+    job = workshop.create_job(to=1)
+    workshop.run(job, make_pickle)
+    ended = workshop.now(job)
+    assert ended.error is not None
+    assert (ended.status, ended.error.code) == ("failed", "model_refused")
+    assert "pytorch_model.bin" in ended.error.message
+    assert workshop.models.get("ft:pickle") is None
 
 
 def test_an_expected_failure_ends_the_job_with_its_words(workshop: Workshop) -> None:
