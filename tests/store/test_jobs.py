@@ -8,7 +8,8 @@ from sqlalchemy.orm import Session
 
 from contracts.jobs import Job, JobError
 from store.database import Database
-from store.jobs import JobRepository, LeaseLost
+from store.job_rows import LeaseLost
+from store.jobs import JobRepository
 from store.tables import JobRow
 
 

@@ -9,20 +9,21 @@ from workers.run import JobRun
 
 
 class Progress(TrainerCallback):
-    """A metrics event a step. `run.check` is called before and after every batch, so a stop waits for one batch."""
+    """A metrics event a step. `run.check` is called around every batch; Checkpoints brings the job to rest."""
 
     def __init__(self, run: JobRun) -> None:
         self._run = run
         self._began_at = time.monotonic()
+        self._first_step = 0
 
-    def on_train_begin(self, *_: Any, **__: Any) -> None:
-        self._began_at = time.monotonic()
+    def on_train_begin(self, _args: TrainingArguments, state: TrainerState, _control: TrainerControl, **_: Any) -> None:
+        self._began_at, self._first_step = time.monotonic(), state.global_step
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
-        self._run.check()
+        self._run.check(may_save=True)
 
     def on_substep_end(self, *_: Any, **__: Any) -> None:
-        self._run.check()
+        self._run.check(may_save=True)
 
     def on_log(
         self,
@@ -35,7 +36,7 @@ class Progress(TrainerCallback):
         if logs is None or "loss" not in logs:
             return
         step, total = state.global_step, state.max_steps
-        elapsed_s = time.monotonic() - self._began_at
+        step_s = (time.monotonic() - self._began_at) / (step - self._first_step)
         self._run.metrics(
             f"Step {step}/{total}: training loss {logs['loss']:.4f}",
             {
@@ -45,8 +46,8 @@ class Progress(TrainerCallback):
                 "train_mean_token_accuracy": round(float(logs["mean_token_accuracy"]), 6),
                 "epoch": round(float(state.epoch or 0.0), 4),
                 "learning_rate": float(logs.get("learning_rate", 0.0)),
-                "seconds_per_step": round(elapsed_s / step, 3),
+                "seconds_per_step": round(step_s, 3),
             },
-            estimated_finish_at=int(time.time() + elapsed_s / step * (total - step)) + 1,
+            estimated_finish_at=int(time.time() + step_s * (total - step)) + 1,
         )
-        self._run.check()
+        self._run.check(may_save=True)

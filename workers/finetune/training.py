@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
 from contracts.models import ModelCard
+from workers.finetune.checkpoints import train_with_checkpoints
 from workers.finetune.dataset import NumberedExample, TokenizedExample, tokenize
 from workers.finetune.hyperparameters import TrainingPlan
 from workers.finetune.progress import Progress
@@ -56,7 +57,7 @@ def train_adapter(
         callbacks=[Progress(run)],
     )
     trainer.remove_callback(PrinterCallback)
-    trainer.train()
+    train_with_checkpoints(trainer, run)
     trainer.model.save_pretrained(folder)
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     return TrainedAdapter(
