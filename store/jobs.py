@@ -40,7 +40,7 @@ AT_REST: frozenset[JobStatus] = FINAL_STATUSES | {"paused"}
 class WaitingJob:
     id: str
     fence: int
-    queue: JobQueueName
+    queue: str
 
 
 @dataclass(frozen=True, slots=True)

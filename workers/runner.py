@@ -135,9 +135,7 @@ class JobRunner:
         except JobInterrupted:
             return self._give_back(job, fence, "The worker stops. The job waits for another one.")
         except JobPaused:
-            return self._give_back(
-                job, fence, "The job rests. It goes on from its last checkpoint."
-            )
+            return self._give_back(job, fence, "The job rests. It goes on from its last checkpoint.")
         except BrokeDown as failure:
             return self._retry(job, fence, failure.reason)
 

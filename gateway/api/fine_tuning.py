@@ -1,7 +1,7 @@
 """/v1/fine_tuning/jobs: OpenAI's fine-tuning API. A job is a row in SQL; Celery carries its id to a worker."""
 
 import asyncio
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import structlog
 from fastapi import APIRouter, Depends, Request
@@ -9,8 +9,8 @@ from kombu.exceptions import OperationalError
 from opentelemetry import propagate, trace
 from pydantic import BaseModel, ConfigDict, Field
 
-from contracts.errors import InvalidRequest, InvalidValue, NotFound, ServiceUnavailable
-from contracts.jobs import Job, JobError, JobEvent, JobStatus, LoraHyperparameters, LoraSpec
+from contracts.errors import InvalidValue, NotFound, ServiceUnavailable
+from contracts.jobs import Job, JobError, JobStatus, LoraHyperparameters, LoraSpec
 from contracts.keys import ApiKey
 from gateway.api.access import JobsKey
 from gateway.api.paging import After, Limit, Page
@@ -94,20 +94,6 @@ class JobObject(BaseModel):
         )
 
 
-class EventObject(BaseModel):
-    id: str
-    object: Literal["fine_tuning.job.event"] = "fine_tuning.job.event"
-    created_at: int
-    level: Literal["info", "warn", "error"]
-    message: str
-    type: Literal["message", "metrics"]
-    data: dict[str, Any]
-
-    @classmethod
-    def of(cls, event: JobEvent) -> "EventObject":
-        return cls.model_validate(event, from_attributes=True)
-
-
 class FineTuningService:
     """Synchronous but for `create`; the routes call it in threads."""
 
@@ -154,7 +140,7 @@ class FineTuningService:
 
     def _enqueue(self, job: Job) -> None:
         try:
-            self._queue.enqueue(job.id)
+            self._queue.enqueue(job.id, queue=job.queue)
         except OperationalError:
             self._log.error("job not queued", job=job.id)
             reason = "The job queue could not be reached."
@@ -169,18 +155,6 @@ class FineTuningService:
 
     def page(self, key: ApiKey, *, after: str | None, limit: int) -> list[Job]:
         return self._jobs.page(tenant=key.tenant, after=after, limit=limit)
-
-    def cancel(self, job_id: str, key: ApiKey) -> Job:
-        self.require(job_id, key)
-        job = self._jobs.cancel(job_id, tenant=key.tenant)
-        assert job is not None
-        if job.status != "cancelled":
-            raise InvalidRequest(f"The job has already ended: it {job.status}.", param="fine_tuning_job_id")
-        return job
-
-    def events(self, job_id: str, key: ApiKey, *, after: str | None, limit: int) -> list[JobEvent]:
-        self.require(job_id, key)
-        return self._jobs.events(job_id, after=after, limit=limit)
 
 
 def _service(request: Request) -> FineTuningService:
@@ -205,16 +179,3 @@ async def list_jobs(key: JobsKey, service: Service, after: After = None, limit: 
 @router.get("/{job_id}", summary="Retrieve a fine-tuning job.")
 async def retrieve_job(job_id: str, key: JobsKey, service: Service) -> JobObject:
     return JobObject.of(await asyncio.to_thread(service.require, job_id, key))
-
-
-@router.post("/{job_id}/cancel", summary="Cancel a fine-tuning job.")
-async def cancel_job(job_id: str, key: JobsKey, service: Service) -> JobObject:
-    return JobObject.of(await asyncio.to_thread(service.cancel, job_id, key))
-
-
-@router.get("/{job_id}/events", summary="List a job's events, newest first: messages and metrics such as the loss.")
-async def list_job_events(
-    job_id: str, key: JobsKey, service: Service, after: After = None, limit: Limit = 20
-) -> Page[EventObject]:
-    events = await asyncio.to_thread(service.events, job_id, key, after=after, limit=limit + 1)
-    return Page.of([EventObject.of(event) for event in events], limit)

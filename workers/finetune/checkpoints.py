@@ -1,7 +1,7 @@
 """Makes a transformers Trainer survive: it saves its state now and then, and goes on from the newest one.
 
-A checkpoint holds the trained weights, the optimizer, the schedule, the state of the random numbers and the place in the
-data, so that the losses after a resume are those of a training that was never disturbed. Its optimizer and random
+A checkpoint holds the trained weights, the optimizer, the schedule, the state of the random numbers and the place in
+the data, so that the losses after a resume are those of a training that was never disturbed. Its optimizer and random
 states are pickles; they are our own artifacts, checked by their digest, and transformers reads them with torch's
 `weights_only`.
 """
