@@ -1,6 +1,7 @@
 """A runner on real parts, with families that a test registers."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,9 +12,10 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from pydantic import BaseModel
+from sqlalchemy import update
 
 from contracts.invalidation import Invalidation
-from contracts.jobs import Job, RetryPolicy
+from contracts.jobs import Job, JobQueueName, RetryPolicy
 from store.artifacts import ArtifactStore
 from store.database import Database
 from store.files import FileRepository
@@ -21,6 +23,7 @@ from store.job_checkpoints import CheckpointRepository
 from store.job_queue import JobQueue, create_celery
 from store.jobs import JobRepository
 from store.models import ModelRepository
+from store.tables import JobRow
 from workers.registry import JobFamilies, job_family
 from workers.run import JobResources, JobResult, JobRun
 from workers.runner import JobRunner, RunnerRules
@@ -56,9 +59,33 @@ class Workshop:
         self._threads = threads
 
     def create_job(
-        self, family: str = "test.count", *, trace_context: dict[str, str] | None = None, **spec: Any
+        self,
+        family: str = "test.count",
+        *,
+        tenant: str = "acme",
+        queue: JobQueueName = "cpu",
+        priority: int = 0,
+        trace_context: dict[str, str] | None = None,
+        **spec: Any,
     ) -> Job:
-        return self.jobs.create(family=family, tenant="acme", spec=spec, trace_context=trace_context or {})
+        return self.jobs.create(
+            family=family,
+            tenant=tenant,
+            spec=spec,
+            queue=queue,
+            priority=priority,
+            trace_context=trace_context or {},
+        )
+
+    def make_due(self, job: Job) -> None:
+        """As if the job's pause were over."""
+        with self.database.session() as session:
+            session.execute(update(JobRow).where(JobRow.id == job.id).values(not_before=None))
+
+    def wait_until_due(self, job: Job) -> None:
+        not_before = self.now(job).not_before
+        assert not_before is not None
+        time.sleep(max(0.0, not_before - time.time()))
 
     def run(self, job: Job, function: Callable[[CountSpec, JobRun], JobResult], *, lease_s: float = 30.0) -> None:
         runner = JobRunner(

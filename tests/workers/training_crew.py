@@ -19,6 +19,7 @@ from store.files import FileRepository
 from store.job_queue import JobQueue, create_celery
 from store.jobs import JobRepository
 from store.models import ModelRepository
+from store.tables import JobRow
 from tests.processes import Process
 
 TENANT = "acme"
@@ -134,15 +135,42 @@ class TrainingCrew:
         newest = self.jobs.events(job.id, limit=1)
         return int(newest[0].data.get("step", 0)) if newest else 0
 
+    def last_told(self, job: Job) -> int:
+        return self.steps(job)[-1][0]
+
+    def is_held(self, job: Job) -> bool:
+        """Whether a worker has it."""
+        with self.database.session() as session:
+            return session.get_one(JobRow, job.id).lease_expires_at is not None
+
+    def pause_and_wait(self, job: Job) -> None:
+        self.jobs.pause(job.id, tenant=TENANT)
+        self.wait_for(lambda: not self.is_held(job))
+
+    def resume(self, job: Job) -> None:
+        self.jobs.resume(job.id, tenant=TENANT)
+        self.enqueue(job)
+
     def messages(self, job: Job) -> list[str]:
         events = [numbered.event for numbered in self.jobs.events_since(job.id, 0, limit=10_000)]
         return [event.message for event in events if event.type == "message"]
 
-    def adapter(self, job: Job) -> bytes:
+    def card(self, job: Job) -> ModelCard:
         name = self.now(job).result_model
         card = None if name is None else self.models.get(name)
         assert card is not None
-        return b"".join(self.artifacts.read(f"{card.weights}/adapter_model.safetensors"))
+        return card
+
+    def adapter(self, job: Job) -> bytes:
+        return b"".join(self.artifacts.read(f"{self.card(job).weights}/adapter_model.safetensors"))
+
+
+def make_tiny_base(folder: Path) -> Path:
+    """A small random Llama that the worker's Python writes."""
+    log = folder / "made.log"
+    maker = Process(worker_python("-m", "tests.workers.tiny_base", str(folder / "base")), log=log)
+    maker.wait(timeout_s=120)
+    return folder / "base"
 
 
 def child_of(worker: Process) -> psutil.Process:
