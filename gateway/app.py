@@ -142,9 +142,10 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.fleet_service = FleetService(fleet, queue)
     app.state.model_service = ModelService(directory, fleet, model_rows, redis)
     app.state.answer_cache = cache
-    app.state.file_service = FileService(file_rows, ArtifactStore(settings.artifacts_url))
+    artifacts = ArtifactStore(settings.artifacts_url)
+    app.state.file_service = FileService(file_rows, artifacts)
     app.state.fine_tuning_service = FineTuningService(
-        JobRepository(database), file_rows, directory, JobQueue(create_celery(settings.redis_url)), tracer
+        JobRepository(database), file_rows, artifacts, directory, JobQueue(create_celery(settings.redis_url)), tracer
     )
     for resource in (models, files, fine_tuning, engines, cache_api):
         app.include_router(resource.router)
