@@ -12,10 +12,11 @@ from starlette.routing import Route
 
 from contracts.settings import Settings
 from gateway.api import cache as cache_api
-from gateway.api import engines, files, fine_tuning, models
+from gateway.api import engines, files, fine_tuning, job_lifecycle, models
 from gateway.api.engines import FleetService
 from gateway.api.files import FileService
 from gateway.api.fine_tuning import FineTuningService
+from gateway.api.job_lifecycle import JobLifecycle
 from gateway.api.models import ModelService
 from gateway.api.openapi import install_openapi
 from gateway.api.operations import Probes, create_operations_router
@@ -27,6 +28,7 @@ from gateway.cache.claims import Claims
 from gateway.cache.single_flight import SingleFlight
 from gateway.envelope import Envelope
 from gateway.errors import install_error_handlers
+from gateway.job_watch import JobWatch
 from gateway.limits.admission import AdmissionControl
 from gateway.metrics import Metrics
 from gateway.queueing.queue import EngineQueue
@@ -48,6 +50,7 @@ from gateway.routing.traffic import Traffic, read_routing_table
 from store.artifacts import ArtifactStore
 from store.database import Database
 from store.files import FileRepository
+from store.job_checkpoints import CheckpointRepository
 from store.job_queue import JobQueue, create_celery
 from store.jobs import JobRepository
 from store.keys import KeyRepository
@@ -84,7 +87,9 @@ def create_app(settings: Settings) -> FastAPI:
     queue = EngineQueue(fleet, settings.queue, metrics)
     cache = AnswerCache(pipe, redis, settings.cache, metrics)
     claims = Claims(pipe, news_redis, metrics)
-    news = NewsListener(news_redis, authenticator, directory, fleet, cache.local)
+    job_rows, job_queue = JobRepository(database), JobQueue(create_celery(settings.redis_url))
+    job_watch = JobWatch(job_rows)
+    news = NewsListener(news_redis, authenticator, directory, fleet, cache.local, job_watch)
     admission = AdmissionControl(pipe, settings.limits, metrics)
     traffic = Traffic(read_routing_table(settings.gateway.routing_file))
     data_path = DataPath(
@@ -144,10 +149,10 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.answer_cache = cache
     artifacts = ArtifactStore(settings.artifacts_url)
     app.state.file_service = FileService(file_rows, artifacts)
-    app.state.fine_tuning_service = FineTuningService(
-        JobRepository(database), file_rows, artifacts, directory, JobQueue(create_celery(settings.redis_url)), tracer
-    )
-    for resource in (models, files, fine_tuning, engines, cache_api):
+    app.state.fine_tuning_service = FineTuningService(job_rows, file_rows, artifacts, directory, job_queue, tracer)
+    app.state.job_watch = job_watch
+    app.state.job_lifecycle = JobLifecycle(job_rows, CheckpointRepository(database), job_queue, job_watch, redis)
+    for resource in (models, files, fine_tuning, job_lifecycle, engines, cache_api):
         app.include_router(resource.router)
     app.include_router(
         create_operations_router(

@@ -27,6 +27,7 @@ def fine_tune(spec: FineTuningSpec, run: JobRun, training: str) -> JobResult:
         output=run.scratch / "output",
         scratch=run.scratch / "training",
         threads=run.resources.threads,
+        checkpoint_every_s=run.resources.checkpoint_every_s,
         reward_model=_reward_model(spec, run),
     )
     run.check()
@@ -34,7 +35,9 @@ def fine_tune(spec: FineTuningSpec, run: JobRun, training: str) -> JobResult:
     run.check()
     digest = run.resources.artifacts.upload_folder(task.output, run.artifact_folder)
     if trained.form == "unserved":
-        message = "The job succeeded. No engine can serve a learnt prefix, so there is no model; its weights are kept at"
+        message = (
+            "The job succeeded. No engine can serve a learnt prefix, so there is no model; its weights are kept at"
+        )
         return JobResult(f"{message} `{run.artifact_folder}` in the artifact store.", None, trained.tokens)
     card = _result_card(task, trained, run, digest)
     return JobResult(f"The job succeeded. The model is `{card.name}`.", card, trained.tokens)

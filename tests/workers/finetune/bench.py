@@ -1,4 +1,4 @@
-"""A place to run fine-tuning jobs on real parts: a database, artifacts, base models, files, and the worker's process."""
+"""A place to run fine-tuning jobs on real parts: a database, artifacts, base models, files, the worker's process."""
 
 import hashlib
 import io
