@@ -133,6 +133,9 @@ class WorkerSettings(Section):
         None, description="Folder for what jobs write while they run; the system's folder for temporary files if unset."
     )
     threads: PositiveInt | None = Field(None, description="Threads a job computes with; the core count if unset.")
+    processes: PositiveInt = Field(
+        1, description="Processes that a fine-tuning job trains in, by torchrun; as many as the machine has GPUs."
+    )
 
 
 class TelemetrySettings(Section):

@@ -147,8 +147,9 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.fleet_service = FleetService(fleet, queue)
     app.state.model_service = ModelService(directory, fleet, model_rows, redis)
     app.state.answer_cache = cache
-    app.state.file_service = FileService(file_rows, ArtifactStore(settings.artifacts_url))
-    app.state.fine_tuning_service = FineTuningService(job_rows, file_rows, directory, job_queue, tracer)
+    artifacts = ArtifactStore(settings.artifacts_url)
+    app.state.file_service = FileService(file_rows, artifacts)
+    app.state.fine_tuning_service = FineTuningService(job_rows, file_rows, artifacts, directory, job_queue, tracer)
     app.state.job_watch = job_watch
     app.state.job_lifecycle = JobLifecycle(job_rows, CheckpointRepository(database), job_queue, job_watch, redis)
     for resource in (models, files, fine_tuning, job_lifecycle, engines, cache_api):

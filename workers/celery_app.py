@@ -78,6 +78,7 @@ def _run_in_child(settings: Settings, families: JobFamilies, stop: StopRequest, 
         artifacts=ArtifactStore(settings.artifacts_url),
         checkpoints=CheckpointRepository(database),
         threads=settings.worker.threads,
+        processes=settings.worker.processes,
         checkpoint_every_s=settings.worker.checkpoint_every_s,
     )
     scratch = _scratch(settings)

@@ -30,13 +30,14 @@ class JobFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class JobResources:
-    """What every job may read and write. `threads` is None for one thread a core."""
+    """What every job may read and write. `threads` is None for one thread a core, over all `processes`."""
 
     models: ModelRepository
     files: FileRepository
     artifacts: ArtifactStore
     checkpoints: CheckpointRepository
     threads: int | None
+    processes: int = 1
     checkpoint_every_s: float = 60.0
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from contracts.jobs import LoraSpec
+from contracts.fine_tuning import SupervisedSpec
 from store.job_checkpoints import CheckpointRepository
 from store.jobs import JobRepository
 from tests.gateway.conftest import MODEL, Serving
@@ -39,7 +39,7 @@ async def test_a_job_is_a_row_and_its_id_is_on_the_queue(serving: Serving, clien
 
     assert created.status_code == 200
     assert (job["object"], job["status"], job["model"]) == ("fine_tuning.job", "queued", MODEL)
-    spec = LoraSpec.model_validate(stored.spec)
+    spec = SupervisedSpec.model_validate(stored.spec)
     assert (spec.training_file, spec.suffix, spec.seed, spec.hyperparameters.n_epochs) == (file_id, "sea", 7, 2)
     assert spec.training_file_digest.startswith("sha256:")
     assert stored.trace_context["traceparent"].startswith("00-")

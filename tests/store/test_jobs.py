@@ -20,7 +20,8 @@ def jobs(database: Database) -> JobRepository:
 
 @pytest.fixture
 def job(jobs: JobRepository) -> Job:
-    return jobs.create(family="finetune.lora", tenant="acme", spec={"seed": 1}, trace_context={"traceparent": "00-a"})
+    trace = {"traceparent": "00-a"}
+    return jobs.create(family="finetune.supervised", tenant="acme", spec={"seed": 1}, trace_context=trace)
 
 
 def acquire(jobs: JobRepository, job: Job, lease_s: float = 60) -> int:

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from workers.finetune.dataset import IGNORED, ChatTokenizer, fetch_training_file, read_examples, tokenize
 
 from store.artifacts import ArtifactStore
-from workers.finetune.dataset import IGNORED, ChatTokenizer, fetch_training_file, read_examples, tokenize
 from workers.run import JobFailed
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "ships_computer.jsonl"

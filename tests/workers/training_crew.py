@@ -11,7 +11,8 @@ import psutil
 
 from cli.home import environment_python
 from contracts.files import StoredFile
-from contracts.jobs import Job, LoraHyperparameters, LoraSpec
+from contracts.fine_tuning import SupervisedHyperparameters, SupervisedSpec
+from contracts.jobs import Job
 from contracts.models import ModelCard
 from store.artifacts import ArtifactStore
 from store.database import Database
@@ -93,15 +94,15 @@ class TrainingCrew:
         if self._files.get(file.id, tenant=TENANT) is None:
             self.artifacts.write(file.artifact, io.BytesIO(content))
             self._files.add(file)
-        spec = LoraSpec(
+        spec = SupervisedSpec(
             base_model="base",
             training_file=file.id,
             training_file_digest=digest,
             seed=7,
-            hyperparameters=LoraHyperparameters.model_validate(hyperparameters),
+            hyperparameters=SupervisedHyperparameters.model_validate(hyperparameters),
         )
         job = self.jobs.create(
-            family="finetune.lora", tenant=TENANT, spec=spec.model_dump(mode="json"), trace_context={}
+            family="finetune.supervised", tenant=TENANT, spec=spec.model_dump(mode="json"), trace_context={}
         )
         if enqueue:
             self.enqueue(job)

@@ -14,7 +14,8 @@ from typing import Any
 import structlog
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from workers.run import JobRun
+from workers.finetune.task import Reporter
+from workers.finetune.together import agree, wait_for_all
 from workers.transient import transient_reason
 
 NOT_NEEDED = (
@@ -32,14 +33,14 @@ NOT_NEEDED = (
 log = structlog.get_logger(__name__)
 
 
-def train_with_checkpoints(trainer: Trainer, run: JobRun) -> None:
+def train_with_checkpoints(trainer: Trainer, run: Reporter, *, every_s: float) -> None:
     """`trainer.train()`, from the job's newest checkpoint if it has one, with checkpoints on the way.
 
     Raises what `run.check` raises: at a pause or a stop of the worker only after a checkpoint.
     """
-    trainer.add_callback(Checkpoints(run))
-    newest = run.scratch / "checkpoint"
-    step = run.latest_checkpoint(newest)
+    trainer.add_callback(Checkpoints(run, every_s=every_s))
+    newest = Path(trainer.args.output_dir).parent / "newest-checkpoint"
+    step = agree(lambda: run.latest_checkpoint(newest))
     if step is None:
         trainer.train()
         return
@@ -48,10 +49,13 @@ def train_with_checkpoints(trainer: Trainer, run: JobRun) -> None:
 
 
 class Checkpoints(TrainerCallback):
-    """Saves every `checkpoint_every_s`, and when the job must rest. The training outlives a failed checkpoint."""
+    """Saves every `every_s`, and when the job must rest. The training outlives a failed checkpoint.
 
-    def __init__(self, run: JobRun) -> None:
-        self._run = run
+    Of several processes all save what is theirs, when the first one says so, and the first one stores it.
+    """
+
+    def __init__(self, run: Reporter, *, every_s: float) -> None:
+        self._run, self._every_s = run, every_s
         self._saved_at = time.monotonic()
 
     def on_train_begin(self, *_: Any, **__: Any) -> None:
@@ -60,15 +64,19 @@ class Checkpoints(TrainerCallback):
     def on_step_end(
         self, _args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> TrainerControl:
-        is_due = time.monotonic() - self._saved_at >= self._run.resources.checkpoint_every_s
-        is_last = state.global_step >= state.max_steps
-        control.should_save = control.should_save or (not is_last and (is_due or self._run.must_rest))
+        if state.global_step < state.max_steps:
+            control.should_save = agree(self._is_time) or control.should_save
         return control
+
+    def _is_time(self) -> bool:
+        return self._run.must_rest or time.monotonic() - self._saved_at >= self._every_s
 
     def on_save(self, args: TrainingArguments, state: TrainerState, _control: TrainerControl, **_: Any) -> None:
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        wait_for_all()
         try:
-            self._keep(folder, state)
+            if state.is_world_process_zero:
+                self._keep(folder, state)
         except Exception as error:
             reason = transient_reason(error)
             if reason is None:

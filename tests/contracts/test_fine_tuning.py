@@ -3,14 +3,14 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from contracts.jobs import LoraHyperparameters, LoraSpec
+from contracts.fine_tuning import SupervisedHyperparameters, SupervisedSpec
 
 SPEC: dict[str, Any] = {"base_model": "smol", "training_file": "file-1", "training_file_digest": "sha256:0"}
 
 
 def test_a_spec_survives_its_way_through_the_database() -> None:
-    spec = LoraSpec(**SPEC, suffix="support", seed=7, hyperparameters=LoraHyperparameters(n_epochs=3))
-    assert LoraSpec.model_validate(spec.model_dump(mode="json")) == spec
+    spec = SupervisedSpec(**SPEC, suffix="support", seed=7, hyperparameters=SupervisedHyperparameters(n_epochs=3))
+    assert SupervisedSpec.model_validate(spec.model_dump(mode="json")) == spec
 
 
 @pytest.mark.parametrize(
@@ -31,4 +31,4 @@ def test_a_spec_survives_its_way_through_the_database() -> None:
 )
 def test_a_spec_out_of_bounds_is_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
-        LoraSpec(**SPEC | fields)
+        SupervisedSpec(**SPEC | fields)
