@@ -129,6 +129,15 @@ class WorkerSettings(Section):
     jobs_per_tenant: PositiveInt | None = Field(
         None, description="Jobs of one tenant that run at once, over all workers; as many as there are if unset."
     )
+    default_queue: Literal["cpu", "gpu"] = Field(
+        "cpu", description="Queue of jobs that run anywhere; those that need a GPU go to `gpu`."
+    )
+    artifact_quota_bytes: PositiveInt | None = Field(
+        None, description="Bytes of models and checkpoints that a tenant's jobs may store; without a bound if unset."
+    )
+    scratch_quota_bytes: PositiveInt | None = Field(
+        None, description="Bytes of disk that one job may need on its worker; what is free if unset."
+    )
     scratch_dir: Path | None = Field(
         None, description="Folder for what jobs write while they run; the system's folder for temporary files if unset."
     )

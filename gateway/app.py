@@ -17,6 +17,7 @@ from gateway.api.engines import FleetService
 from gateway.api.files import FileService
 from gateway.api.fine_tuning import FineTuningService
 from gateway.api.job_lifecycle import JobLifecycle
+from gateway.api.job_quota import JobQuota
 from gateway.api.models import ModelService
 from gateway.api.openapi import install_openapi
 from gateway.api.operations import Probes, create_operations_router
@@ -52,6 +53,7 @@ from store.database import Database
 from store.files import FileRepository
 from store.job_checkpoints import CheckpointRepository
 from store.job_queue import JobQueue, create_celery
+from store.job_usage import JobUsage
 from store.jobs import JobRepository
 from store.keys import KeyRepository
 from store.models import ModelRepository
@@ -149,7 +151,16 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.answer_cache = cache
     artifacts = ArtifactStore(settings.artifacts_url)
     app.state.file_service = FileService(file_rows, artifacts)
-    app.state.fine_tuning_service = FineTuningService(job_rows, file_rows, artifacts, directory, job_queue, tracer)
+    app.state.fine_tuning_service = FineTuningService(
+        job_rows,
+        file_rows,
+        artifacts,
+        directory,
+        job_queue,
+        JobQuota(JobUsage(database), settings.worker.artifact_quota_bytes),
+        tracer,
+        default_queue=settings.worker.default_queue,
+    )
     app.state.job_watch = job_watch
     app.state.job_lifecycle = JobLifecycle(job_rows, CheckpointRepository(database), job_queue, job_watch, redis)
     for resource in (models, files, fine_tuning, job_lifecycle, engines, cache_api):

@@ -45,6 +45,11 @@ class ArtifactStore:
         if self._filesystem.exists(self._absolute(path)):
             self._filesystem.rm(self._absolute(path), recursive=True)
 
+    def size(self, path: str) -> int:
+        """Bytes of an artifact, or of all below a folder; 0 if there is none."""
+        target = self._absolute(path)
+        return int(self._filesystem.du(target)) if self._filesystem.exists(target) else 0
+
     def upload_folder(self, folder: Path, path: str) -> str:
         """Stores every file of `folder` under `path` and returns the digest of the whole."""
         for name in _files_of(folder):

@@ -185,6 +185,7 @@ class JobRunner:
             message=result.message,
             result_model=None if model is None else model.name,
             trained_tokens=result.trained_tokens,
+            artifact_bytes=self._resources.artifacts.size(artifact_folder(job.id, fence)),
             model=model,
         )
         if model is not None:

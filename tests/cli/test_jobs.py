@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from contracts.jobs import Job, LoraSpec
+from contracts.fine_tuning import SupervisedSpec
+from contracts.jobs import Job
 from store.job_checkpoints import CheckpointRepository
 from store.jobs import JobRepository
 from tests.cli.conftest import Flywheel
@@ -22,8 +23,8 @@ def jobs(gateway: GatewayProcess) -> JobRepository:
 
 @pytest.fixture
 def job(jobs: JobRepository) -> Job:
-    spec = LoraSpec(base_model="base", training_file="file-1", training_file_digest="sha256:x")
-    return jobs.create(family="finetune.lora", tenant=TENANT, spec=spec.model_dump(mode="json"), trace_context={})
+    spec = SupervisedSpec(base_model="base", training_file="file-1", training_file_digest="sha256:x")
+    return jobs.create(family="finetune.supervised", tenant=TENANT, spec=spec.model_dump(mode="json"), trace_context={})
 
 
 @pytest.fixture

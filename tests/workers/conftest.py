@@ -21,11 +21,12 @@ from store.database import Database
 from store.files import FileRepository
 from store.job_checkpoints import CheckpointRepository
 from store.job_queue import JobQueue, create_celery
+from store.job_usage import JobUsage
 from store.jobs import JobRepository
 from store.models import ModelRepository
 from store.tables import JobRow
 from workers.registry import JobFamilies, job_family
-from workers.run import JobResources, JobResult, JobRun
+from workers.run import JobResources, JobResult, JobRun, Room
 from workers.runner import JobRunner, RunnerRules
 
 POLL_S = 0.05
@@ -52,6 +53,7 @@ class Workshop:
         self.must_stop = False
         self.process_ended = threading.Event()
         self.jobs_per_tenant: int | None = None
+        self.quota_bytes: int | None = None
         self.scratch = scratch
         self._provider = TracerProvider()
         self._provider.add_span_processor(SimpleSpanProcessor(self.spans))
@@ -97,6 +99,7 @@ class Workshop:
                 FileRepository(self.database),
                 self.artifacts,
                 CheckpointRepository(self.database),
+                Room(JobUsage(self.database), self.quota_bytes, None),
                 threads=None,
             ),
             announce=self.announced.append,

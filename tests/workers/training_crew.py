@@ -52,7 +52,8 @@ class TrainingCrew:
         }
         self.database = Database(url)
         self.database.migrate()
-        self.jobs, self.artifacts = JobRepository(self.database), ArtifactStore(f"file://{folder}/artifacts")
+        self.jobs = JobRepository(self.database)
+        self.artifacts = ArtifactStore(self._environment["FLYWHEEL_ARTIFACTS_URL"])
         self.models, self._files = ModelRepository(self.database), FileRepository(self.database)
         self.workers: list[Process] = []
         self.models.put(

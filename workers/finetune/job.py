@@ -10,6 +10,7 @@ from contracts.models import ModelCard
 from workers.finetune.files import fetch_file
 from workers.finetune.launch import train
 from workers.finetune.task import DataFile, Trained, TrainingTask
+from workers.room import require_room
 from workers.run import JobFailed, JobResult, JobRun
 
 
@@ -19,10 +20,12 @@ def fine_tune(spec: FineTuningSpec, run: JobRun, training: str) -> JobResult:
     The same data, seed and machine give the same weights. Raises JobFailed for data or weights that cannot be used.
     """
     base = _card(spec.base_model, run)
+    weights = _weights(base, run)
+    require_room(spec, weights, run)
     task = TrainingTask(
         spec=spec,
         base=base,
-        weights=_weights(base, run),
+        weights=weights,
         files={name: _file(name, file, digest, run) for name, (file, digest) in spec.files().items()},
         output=run.scratch / "output",
         scratch=run.scratch / "training",
@@ -32,7 +35,7 @@ def fine_tune(spec: FineTuningSpec, run: JobRun, training: str) -> JobResult:
     )
     run.check()
     trained = train(training, task, run)
-    run.check()
+    run.check(may_save=True)
     digest = run.resources.artifacts.upload_folder(task.output, run.artifact_folder)
     if trained.form == "unserved":
         message = (
