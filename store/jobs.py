@@ -5,6 +5,7 @@ names its fence and is refused once a newer lease exists, so a worker that was t
 (Kleppmann, "How to do distributed locking", 2016).
 """
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -365,7 +366,7 @@ def _try_again(session: Session, row: JobRow, policy: RetryPolicy, reason: str) 
         add_job_event(session, row.id, message, level="error")
         return "failed"
     pause_s = policy.pause_s(row.attempts)
-    row.status, row.not_before = "queued", int(time.time() + pause_s)
+    row.status, row.not_before = "queued", int(time.time()) + math.ceil(pause_s)
     message = f"{reason} Trying again in {pause_s:.0f} s (attempt {row.attempts + 1} of {policy.max_attempts})."
     add_job_event(session, row.id, message, level="warn")
     return "queued"

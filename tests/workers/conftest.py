@@ -1,7 +1,6 @@
 """A runner on real parts, with families that a test registers."""
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -30,7 +29,7 @@ from workers.run import JobResources, JobResult, JobRun, Room
 from workers.runner import JobRunner, RunnerRules
 
 POLL_S = 0.05
-RETRY = RetryPolicy(max_attempts=3, first_pause_s=1, longest_pause_s=60)
+RETRY = RetryPolicy(max_attempts=3, first_pause_s=30, longest_pause_s=600)
 
 
 class CountSpec(BaseModel):
@@ -83,11 +82,6 @@ class Workshop:
         """As if the job's pause were over."""
         with self.database.session() as session:
             session.execute(update(JobRow).where(JobRow.id == job.id).values(not_before=None))
-
-    def wait_until_due(self, job: Job) -> None:
-        not_before = self.now(job).not_before
-        assert not_before is not None
-        time.sleep(max(0.0, not_before - time.time()))
 
     def run(self, job: Job, function: Callable[[CountSpec, JobRun], JobResult], *, lease_s: float = 30.0) -> None:
         runner = JobRunner(

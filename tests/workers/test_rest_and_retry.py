@@ -101,11 +101,11 @@ def test_an_attempt_that_breaks_down_is_made_again_after_a_pause(workshop: Works
     assert workshop.now(job).status == "queued"
     told = workshop.messages(job)[-1]
     assert says in told
-    assert "Trying again in 1 s (attempt 2 of 3)" in told
+    assert "Trying again in 30 s (attempt 2 of 3)" in told
     assert "secret" not in told
     workshop.run(job, break_down_once)
     assert workshop.now(job).status == "queued"
-    workshop.wait_until_due(job)
+    workshop.make_due(job)
     workshop.run(job, break_down_once)
     assert workshop.now(job).status == "succeeded"
 
@@ -124,7 +124,7 @@ def test_pauses_grow_and_come_to_an_end(workshop: Workshop) -> None:
     assert ended.error.code == "too_many_attempts"
     assert "artifact store or the network" in ended.error.message
     pauses = [message.split(" s (")[0].split()[-1] for message in workshop.messages(job) if "Trying again" in message]
-    assert pauses == ["1", "2"]
+    assert pauses == ["30", "60"]
 
 
 def test_a_checkpoint_is_progress_and_starts_the_count_of_attempts_anew(workshop: Workshop) -> None:
