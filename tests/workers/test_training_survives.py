@@ -10,7 +10,7 @@ import pytest
 from contracts.jobs import Job
 from tests.workers.training_crew import TrainingCrew, make_tiny_base, rows
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(900)
 STEPS = {"n_epochs": 16, "batch_size": 4}
 TOTAL_STEPS = 160
 

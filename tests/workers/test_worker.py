@@ -13,10 +13,11 @@ from store.database import Database
 from store.job_queue import JobQueue, create_celery
 from store.jobs import JobRepository
 from tests.processes import Process, python
+from tests.valkey_process import ValkeyProcess
 
 pytestmark = pytest.mark.timeout(240)
 
-LEASE_S = 2
+LEASE_S = 3
 LONG_S = 60.0
 START_S = 50.0
 
@@ -48,6 +49,10 @@ class Crew:
         worker.wait_until(lambda: " ready." in log.read_text(), timeout_s=START_S)
         return worker
 
+    def stop(self) -> None:
+        for worker in self.workers:
+            worker.stop()
+
     def enqueue(self, family: str, spec: dict[str, object]) -> Job:
         job = self.jobs.create(family=family, tenant="acme", spec=spec, trace_context={})
         self.send(job)
@@ -77,8 +82,7 @@ class Crew:
 def crew(database: Database, redis_url: str, tmp_path: Path) -> Iterator[Crew]:
     crew = Crew(database, redis_url, tmp_path)
     yield crew
-    for worker in crew.workers:
-        worker.stop()
+    crew.stop()
 
 
 def has_ended(job: Job) -> bool:
@@ -152,3 +156,23 @@ def test_two_workers_and_two_messages_run_a_job_once(crew: Crew) -> None:
         crew.send(job)
     assert crew.wait_for(job, has_ended).status == "succeeded"
     assert [message for message in crew.messages(job) if message.startswith("The job started")] == ["The job started."]
+
+
+def test_a_job_outlives_redis_and_the_worker_takes_the_next_when_it_is_back(database: Database, tmp_path: Path) -> None:
+    valkey = ValkeyProcess(tmp_path / "valkey")
+    crew = Crew(database, valkey.url, tmp_path)
+    try:
+        crew.start_worker()
+        job = crew.enqueue("test.sleep", {"seconds": 5})
+        crew.wait_for(job, crew.begins(job))
+        valkey.stop()
+        time.sleep(3)
+        following = crew.jobs.create(family="test.sleep", tenant="acme", spec={"seconds": 0}, trace_context={})
+        assert crew.wait_for(job, has_ended).status == "succeeded"
+        valkey.start()
+        crew.send(following)
+        assert crew.wait_for(following, has_ended, timeout_s=60).status == "succeeded"
+        assert [text for text in crew.messages(job) if text.startswith("The job started")] == ["The job started."]
+    finally:
+        crew.stop()
+        valkey.stop()

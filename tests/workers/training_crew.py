@@ -24,7 +24,7 @@ from store.tables import JobRow
 from tests.processes import Process
 
 TENANT = "acme"
-START_S = 60.0
+START_S = 120.0
 
 
 def worker_python(*arguments: str) -> list[str]:
@@ -43,7 +43,7 @@ class TrainingCrew:
             "FLYWHEEL_REDIS_URL": redis_url,
             "FLYWHEEL_DATABASE_URL": url,
             "FLYWHEEL_ARTIFACTS_URL": f"file://{folder}/artifacts",
-            "FLYWHEEL_WORKER__LEASE_TTL_S": "2",
+            "FLYWHEEL_WORKER__LEASE_TTL_S": "8",
             "FLYWHEEL_WORKER__SWEEP_EVERY_S": "0.5",
             "FLYWHEEL_WORKER__RETRY_PAUSE_S": "0.5",
             "FLYWHEEL_WORKER__CHECKPOINT_EVERY_S": "0.5",
@@ -117,14 +117,14 @@ class TrainingCrew:
         assert found is not None
         return found
 
-    def wait_for(self, done: Callable[[], object], *, timeout_s: float = 120.0) -> None:
+    def wait_for(self, done: Callable[[], object], *, timeout_s: float = 300.0) -> None:
         deadline = time.monotonic() + timeout_s
         while not done():
             if time.monotonic() > deadline:
                 raise AssertionError(f"not in {timeout_s} s:\n{self.workers[-1].log.read_text()[-4000:]}")
             time.sleep(0.02)
 
-    def wait_for_end(self, job: Job, *, timeout_s: float = 180.0) -> Job:
+    def wait_for_end(self, job: Job, *, timeout_s: float = 400.0) -> Job:
         self.wait_for(lambda: self.now(job).finished_at is not None, timeout_s=timeout_s)
         return self.now(job)
 
