@@ -5,7 +5,22 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from cli.commands import aliases, bench, chat, config, down, finetune, keys, models, release, status, tenants, top, up
+from cli.commands import (
+    aliases,
+    bench,
+    chat,
+    config,
+    down,
+    finetune,
+    jobs,
+    keys,
+    models,
+    release,
+    status,
+    tenants,
+    top,
+    up,
+)
 from cli.errors import CliError
 
 
@@ -40,5 +55,6 @@ app.command("chat")(chat.chat)
 app.command("finetune")(finetune.finetune)
 app.add_typer(aliases.app, name="aliases")
 app.add_typer(release.app, name="release")
+app.add_typer(jobs.app, name="jobs")
 app.command("top")(top.top)
 app.command("bench")(bench.bench)

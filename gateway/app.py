@@ -13,12 +13,14 @@ from starlette.routing import Route
 from contracts.settings import Settings
 from gateway.api import aliases as aliases_api
 from gateway.api import cache as cache_api
-from gateway.api import engines, files, fine_tuning, models
+from gateway.api import engines, files, fine_tuning, job_lifecycle, models
 from gateway.api import releases as releases_api
 from gateway.api.aliases import AliasService
 from gateway.api.engines import FleetService
 from gateway.api.files import FileService
 from gateway.api.fine_tuning import FineTuningService
+from gateway.api.job_lifecycle import JobLifecycle
+from gateway.api.job_quota import JobQuota
 from gateway.api.models import ModelService
 from gateway.api.openapi import install_openapi
 from gateway.api.operations import Probes, create_operations_router
@@ -34,6 +36,7 @@ from gateway.cache.semantic import SemanticCache
 from gateway.cache.single_flight import SingleFlight
 from gateway.envelope import Envelope
 from gateway.errors import install_error_handlers
+from gateway.job_watch import JobWatch
 from gateway.limits.admission import AdmissionControl
 from gateway.metrics import Metrics
 from gateway.queueing.queue import EngineQueue
@@ -60,7 +63,9 @@ from store.artifacts import ArtifactStore
 from store.database import Database
 from store.demand import DemandStore
 from store.files import FileRepository
+from store.job_checkpoints import CheckpointRepository
 from store.job_queue import JobQueue, create_celery
+from store.job_usage import JobUsage
 from store.jobs import JobRepository
 from store.keys import KeyRepository
 from store.leases import LeaseStore
@@ -102,11 +107,13 @@ def create_app(settings: Settings) -> FastAPI:
     cache = AnswerCache(pipe, redis, settings.cache, metrics)
     claims = Claims(pipe, news_redis, metrics)
     questions = QuestionIndex(pipe, most=settings.cache.semantic_questions)
+    job_rows, job_queue = JobRepository(database), JobQueue(create_celery(settings.redis_url))
+    job_watch = JobWatch(job_rows)
     traffic = Traffic(read_routing_table(settings.gateway.routing_file))
     alias_rows, release_rows = AliasRepository(database), ReleaseRepository(database)
     aliases = Aliases(traffic, directory, alias_rows)
     trials = TrialCounts(redis, metrics)
-    news = NewsListener(news_redis, authenticator, directory, aliases, fleet, cache.local, questions)
+    news = NewsListener(news_redis, authenticator, directory, aliases, fleet, cache.local, questions, job_watch)
     admission = AdmissionControl(pipe, settings.limits, metrics)
     forwarder = (HedgedForwarder if settings.gateway.hedging else Forwarder)(fleet, metrics)
     data_path = DataPath(
@@ -175,9 +182,19 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.answer_cache = cache
     app.state.file_service = FileService(file_rows, artifacts)
     app.state.fine_tuning_service = FineTuningService(
-        job_rows, file_rows, directory, JobQueue(create_celery(settings.redis_url)), tracer
+        job_rows,
+        file_rows,
+        artifacts,
+        directory,
+        job_queue,
+        JobQuota(JobUsage(database), settings.worker.artifact_quota_bytes),
+        tracer,
+        default_queue=settings.worker.default_queue,
     )
-    for resource in (models, files, fine_tuning, engines, cache_api, aliases_api, releases_api):
+    app.state.job_watch = job_watch
+    app.state.job_lifecycle = JobLifecycle(job_rows, CheckpointRepository(database), job_queue, job_watch, redis)
+    resources = (models, files, fine_tuning, job_lifecycle, engines, cache_api, aliases_api, releases_api)
+    for resource in resources:
         app.include_router(resource.router)
     app.include_router(
         create_operations_router(

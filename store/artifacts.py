@@ -66,6 +66,11 @@ class ArtifactStore:
         self.check_model(path)
         self.download_folder(path, folder, digest=digest)
 
+    def size(self, path: str) -> int:
+        """Bytes of an artifact, or of all below a folder; 0 if there is none."""
+        target = self._absolute(path)
+        return int(self._filesystem.du(target)) if self._filesystem.exists(target) else 0
+
     def upload_folder(self, folder: Path, path: str) -> str:
         """Stores every file of `folder` under `path` and returns the digest of the whole. Raises ArtifactRefused for
         a symbolic link."""

@@ -4,9 +4,9 @@ Importing a family must cost nothing: what is heavy (torch) is imported when the
 """
 
 from workers.evaluate.release import evaluate_release
-from workers.finetune.lora import finetune_lora
+from workers.finetune.families import FINE_TUNING
 from workers.registry import JobFamilies
 
 
 def all_families() -> JobFamilies:
-    return JobFamilies([finetune_lora, evaluate_release])
+    return JobFamilies([*FINE_TUNING, evaluate_release])

@@ -6,6 +6,7 @@ from contracts.invalidation import Invalidation
 from gateway.auth.keys import Authenticator
 from gateway.cache.local import LocalAnswers
 from gateway.cache.questions import QuestionIndex
+from gateway.job_watch import JobWatch
 from gateway.routing.aliases import Aliases
 from gateway.routing.fleet import Fleet
 from gateway.routing.models import ModelDirectory
@@ -22,6 +23,7 @@ class NewsListener:
         fleet: Fleet,
         answers: LocalAnswers,
         questions: QuestionIndex,
+        jobs: JobWatch,
     ) -> None:
         self._redis = redis
         self._aliases = aliases
@@ -30,6 +32,7 @@ class NewsListener:
         self._fleet = fleet
         self._answers = answers
         self._questions = questions
+        self._jobs = jobs
 
     async def run(self) -> None:
         """Listens until cancelled. Where news may have been missed, all is looked up anew."""
@@ -45,6 +48,8 @@ class NewsListener:
             self._aliases.refresh_soon()
         if news is None or news.kind == "engine":
             self._fleet.look_soon()
+        if news is None or news.kind == "job":
+            self._jobs.look_soon(None if news is None else news.id)
         if news is None:
             self._answers.clear()
             self._questions.clear()

@@ -1,7 +1,9 @@
 """A runner on real parts, with families that a test registers."""
 
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,21 +11,26 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from pydantic import BaseModel
+from sqlalchemy import update
 
 from contracts.invalidation import Invalidation
-from contracts.jobs import Job
+from contracts.jobs import Job, JobQueueName, RetryPolicy
 from store.artifacts import ArtifactStore
 from store.database import Database
 from store.files import FileRepository
+from store.job_checkpoints import CheckpointRepository
 from store.job_queue import JobQueue, create_celery
+from store.job_usage import JobUsage
 from store.jobs import JobRepository
 from store.models import ModelRepository
+from store.tables import JobRow
 from workers.engines import Engines
 from workers.registry import JobFamilies, JobFamily, job_family
-from workers.run import JobResources, JobResult, JobRun
-from workers.runner import JobRunner
+from workers.run import JobResources, JobResult, JobRun, Room
+from workers.runner import JobRunner, RunnerRules
 
 POLL_S = 0.05
+RETRY = RetryPolicy(max_attempts=3, first_pause_s=30, longest_pause_s=600)
 
 
 class CountSpec(BaseModel):
@@ -36,13 +43,18 @@ class Workshop:
     """`run(job, function)` runs a job whose family is `function`; `start` does so in a thread."""
 
     def __init__(
-        self, database: Database, artifacts: ArtifactStore, redis_url: str, threads: ThreadPoolExecutor
+        self, database: Database, artifacts: ArtifactStore, redis_url: str, threads: ThreadPoolExecutor, scratch: Path
     ) -> None:
         self.database, self.jobs, self.models = database, JobRepository(database), ModelRepository(database)
         self.artifacts = artifacts
         self.announced: list[Invalidation] = []
         self.spans = InMemorySpanExporter()
+        self.told: list[str] = []
         self.must_stop = False
+        self.process_ended = threading.Event()
+        self.jobs_per_tenant: int | None = None
+        self.quota_bytes: int | None = None
+        self.scratch = scratch
         self._provider = TracerProvider()
         self._provider.add_span_processor(SimpleSpanProcessor(self.spans))
         self._queue = JobQueue(create_celery(redis_url))
@@ -50,9 +62,28 @@ class Workshop:
         self._redis_url = redis_url
 
     def create_job(
-        self, family: str = "test.count", *, trace_context: dict[str, str] | None = None, **spec: Any
+        self,
+        family: str = "test.count",
+        *,
+        tenant: str = "acme",
+        queue: JobQueueName = "cpu",
+        priority: int = 0,
+        trace_context: dict[str, str] | None = None,
+        **spec: Any,
     ) -> Job:
-        return self.jobs.create(family=family, tenant="acme", spec=spec, trace_context=trace_context or {})
+        return self.jobs.create(
+            family=family,
+            tenant=tenant,
+            spec=spec,
+            queue=queue,
+            priority=priority,
+            trace_context=trace_context or {},
+        )
+
+    def make_due(self, job: Job) -> None:
+        """As if the job's pause were over."""
+        with self.database.session() as session:
+            session.execute(update(JobRow).where(JobRow.id == job.id).values(not_before=None))
 
     def run(
         self, job: Job, function: Callable[[CountSpec, JobRun], JobResult] | JobFamily, *, lease_s: float = 30.0
@@ -63,13 +94,26 @@ class Workshop:
             queue=self._queue,
             families=JobFamilies([family]),
             resources=JobResources(
-                self.models, FileRepository(self.database), self.artifacts, Engines(self._redis_url), threads=None
+                self.models,
+                FileRepository(self.database),
+                self.artifacts,
+                Engines(self._redis_url),
+                CheckpointRepository(self.database),
+                Room(JobUsage(self.database), self.quota_bytes, None),
+                threads=None,
             ),
             announce=self.announced.append,
+            told=self.told.append,
             tracer=self._provider.get_tracer("test"),
             must_stop=lambda: self.must_stop,
-            lease_s=lease_s,
-            poll_s=POLL_S,
+            end_process=self.process_ended.set,
+            rules=RunnerRules(
+                lease_s=lease_s,
+                poll_s=POLL_S,
+                retry=RETRY,
+                jobs_per_tenant=self.jobs_per_tenant,
+                scratch=self.scratch,
+            ),
         )
         runner.run_job(job.id)
 
@@ -86,6 +130,8 @@ class Workshop:
 
 
 @pytest.fixture
-def workshop(database: Database, artifacts: ArtifactStore, redis_url: str) -> Iterator[Workshop]:
+def workshop(database: Database, artifacts: ArtifactStore, redis_url: str, tmp_path: Path) -> Iterator[Workshop]:
     with ThreadPoolExecutor(4) as threads:
-        yield Workshop(database, artifacts, redis_url, threads)
+        scratch = tmp_path / "scratch"
+        scratch.mkdir()
+        yield Workshop(database, artifacts, redis_url, threads, scratch)

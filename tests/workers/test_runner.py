@@ -145,7 +145,7 @@ def test_a_worker_that_lost_its_lease_stops_and_registers_nothing(workshop: Work
     family, job = UntilStopped(), workshop.create_job()
     running = workshop.start(job, family.work)
     assert family.began.wait(SOON_S)
-    fence = _take_over(workshop, job)
+    fence = take_over(workshop, job)
     running.result(SOON_S)
     assert workshop.now(job).status == "running"
     assert workshop.models.get("ft:unwanted") is None
@@ -154,7 +154,7 @@ def test_a_worker_that_lost_its_lease_stops_and_registers_nothing(workshop: Work
 
 def test_a_lease_lost_at_the_last_moment_registers_nothing(workshop: Workshop) -> None:
     def lose(spec: CountSpec, run: JobRun) -> JobResult:
-        _take_over(workshop, run.job)
+        take_over(workshop, run.job)
         return JobResult("Too late.", card("ft:too-late"))
 
     job = workshop.create_job()
@@ -209,7 +209,7 @@ def test_the_heartbeat_keeps_the_lease_while_a_job_is_longer_than_it(workshop: W
 def test_a_job_that_kills_its_workers_is_given_up(workshop: Workshop, database: Database) -> None:
     job = workshop.create_job()
     with database.session() as session:
-        session.execute(update(JobRow).where(JobRow.id == job.id).values(fence=10))
+        session.execute(update(JobRow).where(JobRow.id == job.id).values(attempts=3))
     workshop.run(job, count)
     error = workshop.now(job).error
     assert error is not None
@@ -227,7 +227,7 @@ def test_the_span_of_a_job_continues_the_trace_of_its_creator(workshop: Workshop
     assert span.attributes["flywheel.job.outcome"] == "succeeded"
 
 
-def _take_over(workshop: Workshop, job: Job) -> int:
+def take_over(workshop: Workshop, job: Job) -> int:
     """What happens when a worker is so slow that its lease runs out and another one takes the job."""
     with workshop.database.session() as session:
         session.execute(update(JobRow).where(JobRow.id == job.id).values(lease_expires_at=int(time.time()) - 5))
