@@ -12,8 +12,10 @@ from starlette.routing import Route
 
 from contracts.settings import Settings
 from gateway.api import cache as cache_api
-from gateway.api import engines, files, fine_tuning, models
+from gateway.api import captures, engines, feedback, files, fine_tuning, models
+from gateway.api.captures import CaptureService
 from gateway.api.engines import FleetService
+from gateway.api.feedback import FeedbackService
 from gateway.api.files import FileService
 from gateway.api.fine_tuning import FineTuningService
 from gateway.api.models import ModelService
@@ -25,6 +27,10 @@ from gateway.background import Background
 from gateway.cache.answers import AnswerCache
 from gateway.cache.claims import Claims
 from gateway.cache.single_flight import SingleFlight
+from gateway.capture.feed import CaptureFeed
+from gateway.capture.marks import AnswerMarks
+from gateway.capture.retention import Retention
+from gateway.capture.taking import CaptureTaker
 from gateway.envelope import Envelope
 from gateway.errors import install_error_handlers
 from gateway.limits.admission import AdmissionControl
@@ -46,7 +52,9 @@ from gateway.routing.policies import POLICIES
 from gateway.routing.shadow import Shadows
 from gateway.routing.traffic import Traffic, read_routing_table
 from store.artifacts import ArtifactStore
+from store.captures import CaptureRepository
 from store.database import Database
+from store.feedback import FeedbackRepository
 from store.files import FileRepository
 from store.job_queue import JobQueue, create_celery
 from store.jobs import JobRepository
@@ -86,6 +94,10 @@ def create_app(settings: Settings) -> FastAPI:
     claims = Claims(pipe, news_redis, metrics)
     news = NewsListener(news_redis, authenticator, directory, fleet, cache.local)
     admission = AdmissionControl(pipe, settings.limits, metrics)
+    pepper = settings.auth.pepper.get_secret_value()
+    marks, capture_rows = AnswerMarks(pepper), CaptureRepository(database)
+    capture_feed = CaptureFeed(background, metrics, max_bytes=settings.capture.queue_bytes)
+    retention = Retention(capture_rows, retention_days=settings.capture.retention_days)
     traffic = Traffic(read_routing_table(settings.gateway.routing_file))
     data_path = DataPath(
         authenticator=authenticator,
@@ -99,6 +111,8 @@ def create_app(settings: Settings) -> FastAPI:
         shadows=Shadows(traffic, fleet, background, metrics),
         forwarder=(HedgedForwarder if settings.gateway.hedging else Forwarder)(fleet, metrics),
         recorder=Recorder(metrics, access_log),
+        captures=CaptureTaker(capture_feed, settings.capture),
+        marks=marks,
         background=background,
         tracing=Tracing(tracer, exported=settings.telemetry.otlp_endpoint is not None),
         max_body_bytes=settings.gateway.max_body_bytes,
@@ -107,11 +121,12 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         cache_work = (cache.run(), claims.renew_forever(), claims.listen_forever())
-        for work in (directory.run(), fleet.run(), news.run(), admission.run(), *cache_work):
+        for work in (directory.run(), fleet.run(), news.run(), admission.run(), retention.run(), *cache_work):
             background.run_forever(work)
         gc.collect()
         gc.freeze()  # what lives as long as the process need not be looked through again, which takes up to 0.1 s
         yield
+        capture_feed.close()
         await background.close()
         access_log.flush()
         fleet.close()
@@ -146,7 +161,9 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.fine_tuning_service = FineTuningService(
         JobRepository(database), file_rows, directory, JobQueue(create_celery(settings.redis_url)), tracer
     )
-    for resource in (models, files, fine_tuning, engines, cache_api):
+    app.state.capture_service = CaptureService(capture_rows, pepper)
+    app.state.feedback_service = FeedbackService(FeedbackRepository(database), capture_rows, directory, marks)
+    for resource in (models, files, fine_tuning, engines, cache_api, captures, feedback):
         app.include_router(resource.router)
     app.include_router(
         create_operations_router(

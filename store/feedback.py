@@ -35,8 +35,11 @@ class FeedbackRepository:
             .group_by(FeedbackRow.rating)
         )
         with self._database.session() as session:
-            counts = {rating: count for rating, count in session.execute(query)}
-        return Ratings(counts.get("up", 0), counts.get("down", 0))
+            counted = session.execute(query).all()
+        return Ratings(
+            up=sum(count for rating, count in counted if rating == "up"),
+            down=sum(count for rating, count in counted if rating == "down"),
+        )
 
     def _put(self, feedback: Feedback) -> Feedback:
         with self._database.session() as session:
@@ -55,3 +58,8 @@ class FeedbackRepository:
 def _set_tags(session: Session, feedback: Feedback) -> None:
     session.execute(delete(FeedbackTagRow).where(FeedbackTagRow.feedback == feedback.id))
     session.add_all(FeedbackTagRow(feedback=feedback.id, tag=tag) for tag in sorted(set(feedback.tags)))
+
+
+def to_feedback(row: FeedbackRow, tags: list[str]) -> Feedback:
+    fields = {name: getattr(row, name) for name in Feedback.model_fields if name != "tags"}
+    return Feedback(**fields, tags=tags)

@@ -30,7 +30,7 @@ from contracts.settings import Settings
 
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
-app = typer.Typer(help="Make, list and revoke API keys.", no_args_is_help=True)
+app = typer.Typer(help="Make, list, capture and revoke API keys.", no_args_is_help=True)
 
 
 @app.command()
@@ -50,6 +50,9 @@ def create(
     budget_tokens_month: TokensPerMonth = None,
     budget_money_day: MoneyPerDay = None,
     budget_money_month: MoneyPerMonth = None,
+    capture: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Share of its answers that is captured, for example 0.1.")
+    ] = None,
     expires_in: Annotated[str | None, typer.Option(help="For example 30m, 12h or 90d.")] = None,
 ) -> None:
     """Make a key. Its secret is shown once, now."""
@@ -62,6 +65,7 @@ def create(
             name=name,
             scopes=_scopes(scope),
             models=model or None,
+            capture=capture or None,
             expires_at=expires_at,
             requests_per_minute=rpm,
             tokens_per_minute=tpm,
@@ -82,11 +86,12 @@ def list_keys() -> None:
 
     with open_keys(_settings()) as keys:
         known = keys.all()
-    table = make_table("id", "name", "tenant", "key", "scopes", "models", "limits", "state")
+    table = make_table("id", "name", "tenant", "key", "scopes", "models", "limits", "capture", "state")
     for key in known:
         models = "all" if key.models is None else " ".join(sorted(key.models))
         scopes, limits = " ".join(sorted(key.scopes)), describe_limits(key) or "default"
-        table.add_row(key.id, key.name, key.tenant, key.hint, scopes, models, limits, _state(key))
+        capture = "none" if key.capture is None else f"{key.capture:.4g}"
+        table.add_row(key.id, key.name, key.tenant, key.hint, scopes, models, limits, capture, _state(key))
     print_table(table)
 
 
@@ -102,6 +107,25 @@ def revoke(key_id: Annotated[str, typer.Argument(help="The key's id, from `flywh
         raise CliError(f"There is no key `{key_id}`.", advice="`flywheel keys list` shows the ids.")
     heard = publish(settings, Invalidation(kind="key", id=key_id))
     typer.echo(f"{key_id} is revoked.")
+    if not heard:
+        typer.echo(f"  Redis is not reached; gateways notice within {settings.auth.key_cache_s:.0f} s.", err=True)
+
+
+@app.command("capture")
+def set_capture(
+    key_id: Annotated[str, typer.Argument(help="The key's id, from `flywheel keys list`.")],
+    share: Annotated[float, typer.Argument(min=0, max=1, help="Share of its answers; 0 for none.")],
+) -> None:
+    """Capture a share of a key's answers from now on, or none. What was captured stays until it is erased."""
+    from cli.key_store import open_keys, publish
+
+    settings = _settings()
+    with open_keys(settings) as keys:
+        changed = keys.set_capture(key_id, share or None)
+    if changed is None:
+        raise CliError(f"There is no key `{key_id}`.", advice="`flywheel keys list` shows the ids.")
+    heard = publish(settings, Invalidation(kind="key", id=key_id))
+    typer.echo(f"{key_id}: {share:.4g} of its answers is captured." if share else f"{key_id}: nothing is captured.")
     if not heard:
         typer.echo(f"  Redis is not reached; gateways notice within {settings.auth.key_cache_s:.0f} s.", err=True)
 

@@ -35,6 +35,10 @@ class ModelDirectory:
     def visible_to(self, key: ApiKey) -> list[ModelCard]:
         return [card for card in self._cards.values() if _visible(card, key)]
 
+    def of_tenant(self, tenant: str) -> list[str]:
+        """Names of the models that answer this tenant, whatever its keys may use."""
+        return [card.name for card in self._cards.values() if card.tenant in (None, tenant)]
+
     async def refresh(self) -> None:
         cards = await asyncio.to_thread(self._models.all)
         self._cards = {card.name: card for card in cards}
