@@ -60,7 +60,7 @@ async def test_whole_and_streamed_answers_are_captured_redacted_and_nothing_else
     async with serving.gateway.client(key.secret) as http:
         found = {capture["response_id"]: capture for capture in await captures(http, 3)}
 
-    of_whole, of_stream, of_prompt = (found[id] for id in (whole.id, chunks[0].id, prompted.id))
+    of_whole, of_stream, of_prompt = (found[answer.id] for answer in (whole, chunks[0], prompted))
     asked = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": REDACTED}]
     assert of_whole["messages"] == of_stream["messages"] == asked
     assert of_prompt["messages"] == asked[1:]

@@ -20,7 +20,8 @@ async def test_any_answer_can_be_rated_and_corrected_and_its_model_is_known(serv
         given = {"response_id": whole, "rating": "down", "correction": "Write to ben@example.com.", "tags": ["b", "a"]}
         answers = [await client.post(FEEDBACK, json=given | {"comment": "call 0151 12345678"})]
         answers += [
-            await client.post(FEEDBACK, json={"response_id": id, "rating": "up"}) for id in (streamed, completed)
+            await client.post(FEEDBACK, json={"response_id": answer, "rating": "up"})
+            for answer in (streamed, completed)
         ]
 
     first = answers[0].json()
