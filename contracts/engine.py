@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-EngineTask = Literal["generate", "embed"]
+EngineTask = Literal["generate", "embed", "classify", "token_classify"]
 
 
 class EngineLoad(BaseModel):

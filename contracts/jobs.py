@@ -1,38 +1,14 @@
 """Jobs: what a job is asked to do, how it stands, and what it tells while it runs."""
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field
 
 JobStatus = Literal["validating_files", "queued", "running", "succeeded", "failed", "cancelled"]
 FINAL_STATUSES: frozenset[JobStatus] = frozenset({"succeeded", "failed", "cancelled"})
 
 EventType = Literal["message", "metrics"]
 EventLevel = Literal["info", "warn", "error"]
-
-
-class LoraHyperparameters(BaseModel):
-    """LoRA (Hu et al., 2021). The first three are OpenAI's; "auto" takes the default."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    n_epochs: Annotated[int, Field(ge=1, le=50)] | Literal["auto"] = "auto"
-    batch_size: Annotated[int, Field(ge=1, le=256)] | Literal["auto"] = "auto"
-    learning_rate_multiplier: Annotated[float, Field(gt=0, le=100)] | Literal["auto"] = "auto"
-    lora_rank: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = "auto"
-
-
-class LoraSpec(BaseModel):
-    """Everything that a worker needs to run a `finetune.lora` job, and nothing that can change meanwhile."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    base_model: str
-    training_file: str
-    training_file_digest: str
-    suffix: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")] | None = None
-    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
-    hyperparameters: LoraHyperparameters = LoraHyperparameters()
 
 
 class JobError(BaseModel):
@@ -49,7 +25,7 @@ class Job(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     id: str
-    family: str = Field(description="The registered job family, for example `finetune.lora`.")
+    family: str = Field(description="The registered job family, for example `finetune.supervised`.")
     tenant: str
     status: JobStatus
     spec: dict[str, Any]

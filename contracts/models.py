@@ -1,4 +1,4 @@
-"""The model card: what Flywheel knows of a base model or an adapter."""
+"""The model card: what Flywheel knows of a base model and of what jobs make of it."""
 
 from typing import Literal
 
@@ -6,7 +6,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.engine import EngineTask
 
-ModelKind = Literal["base", "adapter"]
+ModelKind = Literal["base", "adapter", "full"]
+"""`full` is a whole set of weights that a job made: `weights` is a path in the artifact store, `parent` its base. An
+engine of its own serves it, started on demand (`on_demand`)."""
 
 
 class ModelCard(BaseModel):
@@ -17,9 +19,9 @@ class ModelCard(BaseModel):
     name: str
     kind: ModelKind
     task: EngineTask
-    parent: str | None = Field(None, description="The base model that an adapter was trained from.")
+    parent: str | None = Field(None, description="The model that an adapter or a full model was trained from.")
     tenant: str | None = Field(None, description="Owner; None where every tenant may use it.")
-    weights: str = Field(description="Base: local folder or Hugging Face id. Adapter: path in the artifact store.")
+    weights: str = Field(description="Base: local folder or Hugging Face id. Else: path in the artifact store.")
     digest: str = Field(description="`sha256:…` over the weights' files.")
     data_digest: str | None = Field(None, description="`sha256:…` of the training file.")
     job: str | None = Field(None, description="The fine-tuning job that made it.")

@@ -130,6 +130,9 @@ class WorkerSettings(Section):
     lease_ttl_s: Seconds = Field(30.0, description="Seconds that a job's lease outlives its last heartbeat.")
     cancel_poll_s: Seconds = Field(1.0, description="Seconds between two looks whether a job was cancelled.")
     threads: PositiveInt | None = Field(None, description="Threads a job computes with; the core count if unset.")
+    processes: PositiveInt = Field(
+        1, description="Processes that a fine-tuning job trains in, by torchrun; as many as the machine has GPUs."
+    )
 
 
 class TelemetrySettings(Section):

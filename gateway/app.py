@@ -157,9 +157,10 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.fleet_service = FleetService(fleet, queue)
     app.state.model_service = ModelService(directory, fleet, model_rows, redis)
     app.state.answer_cache = cache
-    app.state.file_service = FileService(file_rows, ArtifactStore(settings.artifacts_url))
+    artifacts = ArtifactStore(settings.artifacts_url)
+    app.state.file_service = FileService(file_rows, artifacts)
     app.state.fine_tuning_service = FineTuningService(
-        JobRepository(database), file_rows, directory, JobQueue(create_celery(settings.redis_url)), tracer
+        JobRepository(database), file_rows, artifacts, directory, JobQueue(create_celery(settings.redis_url)), tracer
     )
     app.state.capture_service = CaptureService(capture_rows, pepper)
     app.state.feedback_service = FeedbackService(FeedbackRepository(database), capture_rows, directory, marks)

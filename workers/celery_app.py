@@ -71,6 +71,7 @@ def _run_in_child(settings: Settings, families: JobFamilies, stop: StopRequest, 
         files=FileRepository(database),
         artifacts=ArtifactStore(settings.artifacts_url),
         threads=settings.worker.threads,
+        processes=settings.worker.processes,
     )
     runner = JobRunner(
         jobs=JobRepository(database),

@@ -3,9 +3,9 @@
 Importing a family must cost nothing: what is heavy (torch) is imported when the family runs, after the fork.
 """
 
-from workers.finetune.lora import finetune_lora
+from workers.finetune.families import FINE_TUNING
 from workers.registry import JobFamilies
 
 
 def all_families() -> JobFamilies:
-    return JobFamilies([finetune_lora])
+    return JobFamilies([*FINE_TUNING])

@@ -23,12 +23,13 @@ class JobFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class JobResources:
-    """What every job may read and write. `threads` is None for one thread a core."""
+    """What every job may read and write. `threads` is None for one thread a core, over all `processes`."""
 
     models: ModelRepository
     files: FileRepository
     artifacts: ArtifactStore
     threads: int | None
+    processes: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Form, Request, UploadFile
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
-from contracts.chat_dataset import parse_chat_examples
+from contracts.datasets import read_rows
 from contracts.errors import NotFound
 from contracts.files import FilePurpose, StoredFile
 from contracts.identifiers import new_id
@@ -52,7 +52,8 @@ class FileService:
 
     def add(self, content: BinaryIO, *, tenant: str, filename: str, purpose: FilePurpose) -> StoredFile:
         """Raises InvalidTrainingFile that names the row."""
-        for _ in parse_chat_examples(content):
+        _, rows = read_rows(content, filename=filename)
+        for _ in rows:
             pass
         content.seek(0)
         digest = hashlib.sha256()
@@ -64,7 +65,7 @@ class FileService:
         file = StoredFile(
             id=file_id,
             tenant=tenant,
-            filename=filename[:MAX_FILENAME_LETTERS],
+            filename=filename[-MAX_FILENAME_LETTERS:],
             purpose=purpose,
             bytes=length,
             digest=f"sha256:{digest.hexdigest()}",
@@ -106,7 +107,7 @@ def _service(request: Request) -> FileService:
 Service = Annotated[FileService, Depends(_service)]
 
 
-@router.post("", summary="Upload a training file (JSON Lines of chats).")
+@router.post("", summary="Upload a training file: JSON Lines of one kind of rows, or plain text (`.txt`).")
 async def create_file(
     key: JobsKey, service: Service, file: UploadFile, purpose: Annotated[FilePurpose, Form()]
 ) -> FileObject:

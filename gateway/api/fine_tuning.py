@@ -9,31 +9,23 @@ from kombu.exceptions import OperationalError
 from opentelemetry import propagate, trace
 from pydantic import BaseModel, ConfigDict, Field
 
-from contracts.errors import InvalidRequest, InvalidValue, NotFound, ServiceUnavailable
-from contracts.jobs import Job, JobError, JobEvent, JobStatus, LoraHyperparameters, LoraSpec
+from contracts.datasets import read_rows
+from contracts.errors import InvalidRequest, InvalidTrainingFile, InvalidValue, NotFound, ServiceUnavailable
+from contracts.files import StoredFile
+from contracts.fine_tuning import FineTuningSpec, SupervisedHyperparameters, family_of, parse_spec
+from contracts.graders import RewardModelGrader
+from contracts.jobs import Job, JobError, JobEvent, JobStatus
 from contracts.keys import ApiKey
 from gateway.api.access import JobsKey
+from gateway.api.fine_tuning_methods import SPECS, Method, SupervisedMethod
 from gateway.api.paging import After, Limit, Page
 from gateway.routing.models import ModelDirectory
+from store.artifacts import ArtifactStore
 from store.files import FileRepository
 from store.job_queue import JobQueue
 from store.jobs import JobRepository
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["Fine-tuning"])
-FAMILY = "finetune.lora"
-
-
-class SupervisedMethod(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    hyperparameters: LoraHyperparameters = LoraHyperparameters()
-
-
-class Method(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    type: Literal["supervised"] = "supervised"
-    supervised: SupervisedMethod = SupervisedMethod()
 
 
 class CreateJob(BaseModel):
@@ -43,15 +35,16 @@ class CreateJob(BaseModel):
 
     model: str
     training_file: str
-    hyperparameters: LoraHyperparameters | None = None
+    validation_file: str | None = None
+    hyperparameters: SupervisedHyperparameters | None = None
     method: Method | None = None
     suffix: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")] | None = None
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
 
-    def chosen_hyperparameters(self) -> LoraHyperparameters:
+    def chosen_method(self) -> Method:
         if self.method is not None:
-            return self.method.supervised.hyperparameters
-        return self.hyperparameters or LoraHyperparameters()
+            return self.method
+        return Method(supervised=SupervisedMethod(hyperparameters=self.hyperparameters or SupervisedHyperparameters()))
 
 
 class JobObject(BaseModel):
@@ -65,17 +58,17 @@ class JobObject(BaseModel):
     organization_id: str
     status: JobStatus
     training_file: str
-    validation_file: None = None
+    validation_file: str | None
     result_files: list[str] = []
     trained_tokens: int | None
     error: JobError | None
     seed: int
-    hyperparameters: LoraHyperparameters
+    hyperparameters: dict[str, Any]
     method: Method
 
     @classmethod
     def of(cls, job: Job) -> "JobObject":
-        spec = LoraSpec.model_validate(job.spec)
+        spec = parse_spec(job.spec)
         return cls(
             id=job.id,
             model=spec.base_model,
@@ -86,11 +79,12 @@ class JobObject(BaseModel):
             organization_id=job.tenant,
             status=job.status,
             training_file=spec.training_file,
+            validation_file=spec.validation_file,
             trained_tokens=job.trained_tokens,
             error=job.error,
             seed=spec.seed,
-            hyperparameters=spec.hyperparameters,
-            method=Method(supervised=SupervisedMethod(hyperparameters=spec.hyperparameters)),
+            hyperparameters=spec.hyperparameters.model_dump(),
+            method=Method.of(spec),
         )
 
 
@@ -115,12 +109,14 @@ class FineTuningService:
         self,
         jobs: JobRepository,
         files: FileRepository,
+        artifacts: ArtifactStore,
         directory: ModelDirectory,
         queue: JobQueue,
         tracer: trace.Tracer,
     ) -> None:
         self._jobs = jobs
         self._files = files
+        self._artifacts = artifacts
         self._directory = directory
         self._queue = queue
         self._tracer = tracer
@@ -128,29 +124,55 @@ class FineTuningService:
 
     def create(self, wanted: CreateJob, key: ApiKey) -> Job:
         """Raises ModelNotFound, InvalidValue, ServiceUnavailable (the job then counts as failed)."""
+        method = wanted.chosen_method()
+        spec_type = SPECS[method.type]
         card = self._directory.require(wanted.model, key)
-        if card.kind != "base" or card.task != "generate":
-            raise InvalidValue(f"The model `{wanted.model}` cannot be fine-tuned.", param="model")
-        file = self._files.get(wanted.training_file, tenant=key.tenant)
-        if file is None:
-            raise InvalidValue(f"No such file: `{wanted.training_file}`.", param="training_file")
-        spec = LoraSpec(
-            base_model=card.name,
-            training_file=file.id,
-            training_file_digest=file.digest,
-            suffix=wanted.suffix,
-            seed=wanted.seed or 0,
-            hyperparameters=wanted.chosen_hyperparameters(),
+        if card.kind == "adapter" or card.task != spec_type.base_task:
+            what = f"The model `{wanted.model}` cannot be fine-tuned by the method `{method.type}`."
+            raise InvalidValue(what, param="model")
+        fields = method.chosen_fields()
+        self._require_reward_model(fields.get("grader"), key)
+        for name in ("training_file", "validation_file", "general_file"):
+            wanted_file = fields.get(name) or getattr(wanted, name, None)
+            if wanted_file is not None:
+                file = self._require_file(wanted_file, spec_type, key, param=name)
+                fields |= {name: file.id, f"{name}_digest": file.digest}
+        spec = spec_type.model_validate(
+            {"base_model": card.name, "suffix": wanted.suffix, "seed": wanted.seed or 0, **fields}
         )
+        family = family_of(method.type)
         with self._tracer.start_as_current_span("create_job", kind=trace.SpanKind.PRODUCER) as span:
             carrier: dict[str, str] = {}
             propagate.inject(carrier)
             job = self._jobs.create(
-                family=FAMILY, tenant=key.tenant, spec=spec.model_dump(mode="json"), trace_context=carrier
+                family=family,
+                tenant=key.tenant,
+                spec=spec.model_dump(mode="json", by_alias=True),
+                trace_context=carrier,
             )
-            span.set_attributes({"flywheel.job.id": job.id, "flywheel.job.family": FAMILY})
+            span.set_attributes({"flywheel.job.id": job.id, "flywheel.job.family": family})
             self._enqueue(job)
         return job
+
+    def _require_file(self, file_id: str, spec: type[FineTuningSpec], key: ApiKey, *, param: str) -> StoredFile:
+        """Looks at the first row: the whole file was checked when it was uploaded."""
+        file = self._files.get(file_id, tenant=key.tenant)
+        if file is None:
+            raise InvalidValue(f"No such file: `{file_id}`.", param=param)
+        try:
+            kind, _ = read_rows(self._artifacts.lines(file.artifact), filename=file.filename)
+        except FileNotFoundError:
+            raise InvalidValue(f"The content of the file `{file_id}` is gone. Upload it again.", param=param) from None
+        if kind not in spec.rows:
+            wanted = " or ".join(sorted(spec.rows))
+            reason = f"The file `{file_id}` has rows of the kind {kind}; this method needs {wanted}."
+            raise InvalidTrainingFile(reason, param=param)
+        return file
+
+    def _require_reward_model(self, grader: Any, key: ApiKey) -> None:
+        if isinstance(grader, RewardModelGrader) and self._directory.require(grader.model, key).task != "classify":
+            reason = f"The model `{grader.model}` does not classify texts, so it cannot be a reward model."
+            raise InvalidValue(reason, param="method.reinforcement.grader.model")
 
     def _enqueue(self, job: Job) -> None:
         try:

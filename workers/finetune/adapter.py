@@ -14,5 +14,6 @@ def clean_adapter(folder: Path, *, base_model: str) -> None:
     config_file = folder / "adapter_config.json"
     config = json.loads(config_file.read_text())
     config["base_model_name_or_path"] = base_model
-    config["target_modules"] = sorted(config["target_modules"])
+    if "target_modules" in config:  # a learnt prefix has none
+        config["target_modules"] = sorted(config["target_modules"])
     config_file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")

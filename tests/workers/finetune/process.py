@@ -1,0 +1,50 @@
+"""`python -m tests.workers.finetune.process JOB…`, in the worker's environment: runs jobs one after the other.
+
+The runner, the families, the store and the artifacts are the real ones; only Celery is left out, which other tests have.
+"""
+
+import sys
+from contextlib import suppress
+
+from opentelemetry import trace
+
+from contracts.settings import Settings
+from store.artifacts import ArtifactStore
+from store.database import Database
+from store.files import FileRepository
+from store.job_queue import JobQueue, create_celery
+from store.jobs import JobRepository
+from store.models import ModelRepository
+from telemetry.logs import configure_logs
+from workers.families import all_families
+from workers.run import JobResources
+from workers.runner import JobRunner
+
+
+def run_jobs(settings: Settings, jobs: list[str]) -> None:
+    database = Database(settings.database_url)
+    runner = JobRunner(
+        jobs=JobRepository(database),
+        queue=JobQueue(create_celery(settings.redis_url)),
+        families=all_families(),
+        resources=JobResources(
+            ModelRepository(database),
+            FileRepository(database),
+            ArtifactStore(settings.artifacts_url),
+            settings.worker.threads,
+            settings.worker.processes,
+        ),
+        announce=lambda _: None,
+        tracer=trace.get_tracer("test"),
+        must_stop=lambda: False,
+        lease_s=60,
+        poll_s=0.5,
+    )
+    for job in jobs:
+        runner.run_job(job)
+
+
+if __name__ == "__main__":
+    configure_logs("test", "INFO")
+    with suppress(KeyboardInterrupt):
+        run_jobs(Settings(), sys.argv[1:])
