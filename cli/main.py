@@ -5,7 +5,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from cli.commands import bench, chat, config, down, finetune, keys, models, status, tenants, top, up
+from cli.commands import bench, chat, config, dataset, down, finetune, keys, models, status, tenants, top, up
 from cli.errors import CliError
 
 
@@ -38,5 +38,6 @@ app.add_typer(tenants.app, name="tenants")
 app.command("models")(models.models)
 app.command("chat")(chat.chat)
 app.command("finetune")(finetune.finetune)
+app.add_typer(dataset.app, name="dataset")
 app.command("top")(top.top)
 app.command("bench")(bench.bench)

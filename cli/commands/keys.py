@@ -3,13 +3,13 @@
 SQLAlchemy is imported only where a command needs it, because its import takes longer than most commands.
 """
 
-import re
 import time
 from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
+from cli.durations import seconds_of
 from cli.errors import CliError
 from cli.home import Home
 from cli.limits import (
@@ -27,8 +27,6 @@ from cli.tables import make_table, print_table
 from contracts.invalidation import Invalidation
 from contracts.keys import ALL_SCOPES, ApiKey, Scope
 from contracts.settings import Settings
-
-SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 app = typer.Typer(help="Make, list, capture and revoke API keys.", no_args_is_help=True)
 
@@ -56,7 +54,7 @@ def create(
     expires_in: Annotated[str | None, typer.Option(help="For example 30m, 12h or 90d.")] = None,
 ) -> None:
     """Make a key. Its secret is shown once, now."""
-    expires_at = None if expires_in is None else int(time.time()) + _seconds(expires_in)
+    expires_at = None if expires_in is None else int(time.time()) + seconds_of(expires_in)
     from cli.key_store import open_keys
 
     with open_keys(_settings()) as keys:
@@ -138,13 +136,6 @@ def _scopes(wanted: list[str] | None) -> list[Scope]:
     if unknown := [scope for scope in wanted or () if scope not in ALL_SCOPES]:
         raise CliError(f"There is no scope `{unknown[0]}`.", advice=f"Choose from {', '.join(ALL_SCOPES)}.")
     return [scope for scope in ALL_SCOPES if not wanted or scope in wanted]
-
-
-def _seconds(text: str) -> int:
-    match = re.fullmatch(r"([1-9][0-9]*)([smhd])", text)
-    if match is None:
-        raise CliError(f"`{text}` is not a length of time.", advice="Write for example 30m, 12h or 90d.")
-    return int(match[1]) * SECONDS[match[2]]
 
 
 def _state(key: ApiKey) -> str:
