@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +41,8 @@ class Captured:
 
 
 @pytest.fixture
-def captured(gateway: GatewayProcess) -> Iterator[Captured]:
-    yield Captured(gateway)
+def captured(gateway: GatewayProcess) -> Captured:
+    return Captured(gateway)
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:
