@@ -23,26 +23,22 @@ PLAIN_TEXT = ".txt"
 MAX_LABELS = 1000
 
 
-class _Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    pass
-
-
-class CompletionPair(_Row):
+class CompletionPair(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prompt: str
     completion: str
 
 
-class InstructionPair(_Row):
+class InstructionPair(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     instruction: str
     output: str
     input: str = ""
 
 
-class PreferenceInput(_Row):
+class PreferenceInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     messages: list[ChatTurn]
 
 
-class PreferencePair(_Row):
+class PreferencePair(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     input: PreferenceInput
     preferred_output: list[ChatTurn]
     non_preferred_output: list[ChatTurn]
@@ -55,16 +51,16 @@ class PromptRow(msgspec.Struct, frozen=True):
     item: dict[str, Any]
 
 
-class TextRow(_Row):
+class TextRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     text: str
 
 
-class LabelRow(_Row):
+class LabelRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     text: str
     label: str
 
 
-class TagsRow(_Row):
+class TagsRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tokens: list[str]
     ner_tags: list[str]
 

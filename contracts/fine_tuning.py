@@ -1,7 +1,7 @@
 """Fine-tuning: the methods, what can be chosen in each, and what a worker is asked to do.
 
-A method is named as OpenAI names it (`supervised`, `dpo`, `reinforcement`); the others are Flywheel's own. A choice that
-means nothing beside another one (`lora_rank` with `adaptation: full`) is refused by its name.
+A method is named as OpenAI names it (`supervised`, `dpo`, `reinforcement`); the others are Flywheel's own. A choice
+that means nothing beside another one (`lora_rank` with `adaptation: full`) is refused by its name.
 """
 
 from typing import Annotated, Any, ClassVar, Literal

@@ -4,7 +4,7 @@ import re
 import secrets
 from typing import Literal
 
-Kind = Literal["file", "ftjob", "ftevent", "key", "req", "engine", "capture", "feedback"]
+Kind = Literal["file", "ftjob", "ftevent", "ftckpt", "key", "req", "engine", "capture", "feedback"]
 
 _UNDERSCORED = frozenset({"key", "req"})
 SUFFIX_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -18,3 +18,8 @@ def new_id(kind: Kind) -> str:
 def fine_tuned_model_name(base: str, tenant: str, suffix: str | None, job_id: str) -> str:
     """`ft:<base>:<tenant>:<suffix>:<id>`, OpenAI's form; the id makes it unique and derives from the job."""
     return f"ft:{base}:{tenant}:{suffix or ''}:{job_id.rpartition('-')[2][:8]}"
+
+
+def checkpoint_model_name(base: str, tenant: str, suffix: str | None, job_id: str, step: int) -> str:
+    """OpenAI's form of a checkpoint's name."""
+    return f"{fine_tuned_model_name(base, tenant, suffix, job_id)}:ckpt-step-{step}"

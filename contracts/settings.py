@@ -128,7 +128,22 @@ class EngineSettings(Section):
 class WorkerSettings(Section):
     queues: str = Field("cpu", description="Queues to take jobs from, separated by commas.")
     lease_ttl_s: Seconds = Field(30.0, description="Seconds that a job's lease outlives its last heartbeat.")
-    cancel_poll_s: Seconds = Field(1.0, description="Seconds between two looks whether a job was cancelled.")
+    cancel_poll_s: Seconds = Field(
+        0.5, description="Seconds between two looks whether a job was cancelled or paused; one small read each."
+    )
+    sweep_every_s: Seconds = Field(5.0, description="Seconds between two looks for jobs that no worker cares for.")
+    max_attempts: PositiveInt = Field(
+        6, description="Attempts at a job that get no further: its worker is killed, or a store is away."
+    )
+    retry_pause_s: Seconds = Field(5.0, description="Seconds before the second attempt; each later pause is twice it.")
+    max_retry_pause_s: Seconds = Field(600.0, description="Longest pause before another attempt, in seconds.")
+    checkpoint_every_s: Seconds = Field(60.0, description="Seconds of training between two checkpoints.")
+    jobs_per_tenant: PositiveInt | None = Field(
+        None, description="Jobs of one tenant that run at once, over all workers; as many as there are if unset."
+    )
+    scratch_dir: Path | None = Field(
+        None, description="Folder for what jobs write while they run; the system's folder for temporary files if unset."
+    )
     threads: PositiveInt | None = Field(None, description="Threads a job computes with; the core count if unset.")
     processes: PositiveInt = Field(
         1, description="Processes that a fine-tuning job trains in, by torchrun; as many as the machine has GPUs."

@@ -1,18 +1,34 @@
 """`python -m gateway`: one gateway process."""
 
+import contextlib
+import socket
 import sys
 
 import uvicorn
 
 from contracts.settings import Settings
 from gateway.app import SERVICE, create_app
+from gateway.job_watch import JobWatch
 from gateway.relay.direct import direct_protocol
 from gateway.routing.traffic import RoutingFileUnusable
 from store.keys import PepperTooShort
 from telemetry.logs import configure_logs
 
+START_FAILED = 3
 SHUTDOWN_GRACE_S = 30
 KEEP_ALIVE_S = 75  # longer than clients and load balancers keep theirs, so that they close first
+
+
+class Server(uvicorn.Server):
+    """Ends what would last for hours before it waits for what clients have open."""
+
+    def __init__(self, config: uvicorn.Config, job_watch: JobWatch) -> None:
+        super().__init__(config)
+        self._job_watch = job_watch
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._job_watch.close()
+        await super().shutdown(sockets)
 
 
 def main() -> None:
@@ -22,7 +38,7 @@ def main() -> None:
         app = create_app(settings)
     except (PepperTooShort, RoutingFileUnusable) as error:
         sys.exit(str(error))
-    uvicorn.run(
+    config = uvicorn.Config(
         app,
         host=settings.gateway.host,
         port=settings.gateway.port,
@@ -34,6 +50,11 @@ def main() -> None:
         timeout_graceful_shutdown=SHUTDOWN_GRACE_S,
         timeout_keep_alive=KEEP_ALIVE_S,
     )
+    server = Server(config, app.state.job_watch)
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run()
+    if not server.started:
+        sys.exit(START_FAILED)
 
 
 if __name__ == "__main__":

@@ -12,12 +12,13 @@ from starlette.routing import Route
 
 from contracts.settings import Settings
 from gateway.api import cache as cache_api
-from gateway.api import captures, engines, feedback, files, fine_tuning, models
+from gateway.api import captures, engines, feedback, files, fine_tuning, job_lifecycle, models
 from gateway.api.captures import CaptureService
 from gateway.api.engines import FleetService
 from gateway.api.feedback import FeedbackService
 from gateway.api.files import FileService
 from gateway.api.fine_tuning import FineTuningService
+from gateway.api.job_lifecycle import JobLifecycle
 from gateway.api.models import ModelService
 from gateway.api.openapi import install_openapi
 from gateway.api.operations import Probes, create_operations_router
@@ -33,6 +34,7 @@ from gateway.capture.retention import Retention
 from gateway.capture.taking import CaptureTaker
 from gateway.envelope import Envelope
 from gateway.errors import install_error_handlers
+from gateway.job_watch import JobWatch
 from gateway.limits.admission import AdmissionControl
 from gateway.metrics import Metrics
 from gateway.queueing.queue import EngineQueue
@@ -56,6 +58,7 @@ from store.captures import CaptureRepository
 from store.database import Database
 from store.feedback import FeedbackRepository
 from store.files import FileRepository
+from store.job_checkpoints import CheckpointRepository
 from store.job_queue import JobQueue, create_celery
 from store.jobs import JobRepository
 from store.keys import KeyRepository
@@ -92,7 +95,9 @@ def create_app(settings: Settings) -> FastAPI:
     queue = EngineQueue(fleet, settings.queue, metrics)
     cache = AnswerCache(pipe, redis, settings.cache, metrics)
     claims = Claims(pipe, news_redis, metrics)
-    news = NewsListener(news_redis, authenticator, directory, fleet, cache.local)
+    job_rows, job_queue = JobRepository(database), JobQueue(create_celery(settings.redis_url))
+    job_watch = JobWatch(job_rows)
+    news = NewsListener(news_redis, authenticator, directory, fleet, cache.local, job_watch)
     admission = AdmissionControl(pipe, settings.limits, metrics)
     pepper = settings.auth.pepper.get_secret_value()
     marks, capture_rows = AnswerMarks(pepper), CaptureRepository(database)
@@ -159,12 +164,12 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.answer_cache = cache
     artifacts = ArtifactStore(settings.artifacts_url)
     app.state.file_service = FileService(file_rows, artifacts)
-    app.state.fine_tuning_service = FineTuningService(
-        JobRepository(database), file_rows, artifacts, directory, JobQueue(create_celery(settings.redis_url)), tracer
-    )
+    app.state.fine_tuning_service = FineTuningService(job_rows, file_rows, artifacts, directory, job_queue, tracer)
+    app.state.job_watch = job_watch
+    app.state.job_lifecycle = JobLifecycle(job_rows, CheckpointRepository(database), job_queue, job_watch, redis)
     app.state.capture_service = CaptureService(capture_rows, pepper)
     app.state.feedback_service = FeedbackService(FeedbackRepository(database), capture_rows, directory, marks)
-    for resource in (models, files, fine_tuning, engines, cache_api, captures, feedback):
+    for resource in (models, files, fine_tuning, job_lifecycle, engines, cache_api, captures, feedback):
         app.include_router(resource.router)
     app.include_router(
         create_operations_router(

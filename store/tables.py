@@ -86,8 +86,13 @@ class JobRow(Base):
     tenant: Mapped[str] = mapped_column(String(64), index=True)
     status: Mapped[str] = mapped_column(String(32))
     spec: Mapped[dict[str, Any]]
+    queue: Mapped[str] = mapped_column(String(32), default="cpu")
+    priority: Mapped[int] = mapped_column(Integer, default=0)
+    attempts: Mapped[int] = mapped_column(Integer, default=0)
+    not_before: Mapped[int | None] = mapped_column(BigInteger)
     result_model: Mapped[str | None] = mapped_column(String(255))
     trained_tokens: Mapped[int | None] = mapped_column(BigInteger)
+    artifact_bytes: Mapped[int] = mapped_column(BigInteger, default=0)
     error: Mapped[dict[str, Any] | None]
     trace_context: Mapped[dict[str, Any]]
     fence: Mapped[int] = mapped_column(Integer, default=0)
@@ -166,3 +171,17 @@ class FeedbackTagRow(Base):
 
     feedback: Mapped[str] = mapped_column(ForeignKey("feedback.id", ondelete="CASCADE"), primary_key=True)
     tag: Mapped[str] = mapped_column(String(64), primary_key=True)
+
+
+class JobCheckpointRow(Base):
+    __tablename__ = "job_checkpoints"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    job: Mapped[str] = mapped_column(ForeignKey("jobs.id"), index=True)
+    step: Mapped[int]
+    fence: Mapped[int]
+    artifact: Mapped[str | None] = mapped_column(String(255))
+    digest: Mapped[str] = mapped_column(String(80))
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    metrics: Mapped[dict[str, Any]]
+    created_at: Mapped[int] = mapped_column(BigInteger)

@@ -5,6 +5,9 @@ what a job leaves behind (memory, threads, a crash) does not reach the next one.
 """
 
 import asyncio
+import os
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -15,24 +18,27 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from contracts.invalidation import Invalidation
+from contracts.jobs import RetryPolicy
 from contracts.settings import Settings
 from store.artifacts import ArtifactStore
 from store.database import Database
 from store.files import FileRepository
+from store.job_checkpoints import CheckpointRepository
 from store.job_queue import RUN_JOB, JobQueue, create_celery
 from store.jobs import JobRepository
 from store.models import ModelRepository
 from store.news import publish_news
 from telemetry.logs import configure_logs
 from telemetry.traces import configure_traces
+from workers.news import NewsThread
 from workers.registry import JobFamilies
 from workers.run import JobResources
-from workers.runner import JobRunner
+from workers.runner import JobRunner, RunnerRules
+from workers.scratch import remove_ownerless
 from workers.stop import StopRequest
 from workers.sweeper import Sweeper
 
 SERVICE = "flywheel-worker"
-SWEEP_EVERY_S = 15.0
 TRACE_FLUSH_S = 5.0
 
 log = structlog.get_logger(__name__)
@@ -70,23 +76,36 @@ def _run_in_child(settings: Settings, families: JobFamilies, stop: StopRequest, 
         models=ModelRepository(database),
         files=FileRepository(database),
         artifacts=ArtifactStore(settings.artifacts_url),
+        checkpoints=CheckpointRepository(database),
         threads=settings.worker.threads,
         processes=settings.worker.processes,
+        checkpoint_every_s=settings.worker.checkpoint_every_s,
     )
+    scratch = _scratch(settings)
+    remove_ownerless(scratch)
+    news = NewsThread(settings.redis_url)
     runner = JobRunner(
         jobs=JobRepository(database),
         queue=JobQueue(create_celery(settings.redis_url)),
         families=families,
         resources=resources,
         announce=lambda news: announce(settings.redis_url, news),
+        told=lambda told: news.publish(Invalidation(kind="job", id=told)),
         tracer=tracer,
         must_stop=stop.asked,
-        lease_s=settings.worker.lease_ttl_s,
-        poll_s=settings.worker.cancel_poll_s,
+        end_process=end_process,
+        rules=RunnerRules(
+            lease_s=settings.worker.lease_ttl_s,
+            poll_s=settings.worker.cancel_poll_s,
+            retry=_retry_policy(settings),
+            jobs_per_tenant=settings.worker.jobs_per_tenant,
+            scratch=scratch,
+        ),
     )
     try:
         runner.run_job(job_id)
     finally:
+        news.close()
         database.dispose()
         provider = trace.get_tracer_provider()
         if isinstance(provider, TracerProvider):
@@ -118,18 +137,37 @@ def _sweeping(settings: Settings, celery: Celery) -> type[bootsteps.StartStopSte
 
         def __init__(self, consumer: Any, **options: Any) -> None:
             super().__init__(consumer, **options)
-            self._sweeper = Sweeper(Database(settings.database_url), JobQueue(celery))
+            self._sweeper = Sweeper(Database(settings.database_url), JobQueue(celery), _retry_policy(settings))
             self._timer: Any = None
 
         def start(self, consumer: Any) -> None:
             self._sweeper.sweep()
-            self._timer = consumer.timer.call_repeatedly(SWEEP_EVERY_S, self._sweeper.sweep)
+            self._timer = consumer.timer.call_repeatedly(settings.worker.sweep_every_s, self._sweeper.sweep)
 
         def stop(self, _consumer: Any) -> None:
             if self._timer is not None:
                 self._timer.cancel()
 
     return Sweeping
+
+
+def end_process() -> None:
+    """Ends a child in the middle of whatever it computes. What it leaves behind the next job's child removes."""
+    log.warning("process ended: its job was cancelled and did not notice")
+    os._exit(0)
+
+
+def _retry_policy(settings: Settings) -> RetryPolicy:
+    worker = settings.worker
+    return RetryPolicy(
+        max_attempts=worker.max_attempts,
+        first_pause_s=worker.retry_pause_s,
+        longest_pause_s=worker.max_retry_pause_s,
+    )
+
+
+def _scratch(settings: Settings) -> Path:
+    return settings.worker.scratch_dir or Path(tempfile.gettempdir())
 
 
 def _keep_our_logs(**_: Any) -> None:

@@ -10,11 +10,11 @@ from opentelemetry import propagate, trace
 from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.datasets import read_rows
-from contracts.errors import InvalidRequest, InvalidTrainingFile, InvalidValue, NotFound, ServiceUnavailable
+from contracts.errors import InvalidTrainingFile, InvalidValue, NotFound, ServiceUnavailable
 from contracts.files import StoredFile
 from contracts.fine_tuning import FineTuningSpec, SupervisedHyperparameters, family_of, parse_spec
 from contracts.graders import RewardModelGrader
-from contracts.jobs import Job, JobError, JobEvent, JobStatus
+from contracts.jobs import Job, JobError, JobStatus
 from contracts.keys import ApiKey
 from gateway.api.access import JobsKey
 from gateway.api.fine_tuning_methods import SPECS, Method, SupervisedMethod
@@ -86,20 +86,6 @@ class JobObject(BaseModel):
             hyperparameters=spec.hyperparameters.model_dump(),
             method=Method.of(spec),
         )
-
-
-class EventObject(BaseModel):
-    id: str
-    object: Literal["fine_tuning.job.event"] = "fine_tuning.job.event"
-    created_at: int
-    level: Literal["info", "warn", "error"]
-    message: str
-    type: Literal["message", "metrics"]
-    data: dict[str, Any]
-
-    @classmethod
-    def of(cls, event: JobEvent) -> "EventObject":
-        return cls.model_validate(event, from_attributes=True)
 
 
 class FineTuningService:
@@ -176,7 +162,7 @@ class FineTuningService:
 
     def _enqueue(self, job: Job) -> None:
         try:
-            self._queue.enqueue(job.id)
+            self._queue.enqueue(job.id, queue=job.queue)
         except OperationalError:
             self._log.error("job not queued", job=job.id)
             reason = "The job queue could not be reached."
@@ -191,18 +177,6 @@ class FineTuningService:
 
     def page(self, key: ApiKey, *, after: str | None, limit: int) -> list[Job]:
         return self._jobs.page(tenant=key.tenant, after=after, limit=limit)
-
-    def cancel(self, job_id: str, key: ApiKey) -> Job:
-        self.require(job_id, key)
-        job = self._jobs.cancel(job_id, tenant=key.tenant)
-        assert job is not None
-        if job.status != "cancelled":
-            raise InvalidRequest(f"The job has already ended: it {job.status}.", param="fine_tuning_job_id")
-        return job
-
-    def events(self, job_id: str, key: ApiKey, *, after: str | None, limit: int) -> list[JobEvent]:
-        self.require(job_id, key)
-        return self._jobs.events(job_id, after=after, limit=limit)
 
 
 def _service(request: Request) -> FineTuningService:
@@ -227,16 +201,3 @@ async def list_jobs(key: JobsKey, service: Service, after: After = None, limit: 
 @router.get("/{job_id}", summary="Retrieve a fine-tuning job.")
 async def retrieve_job(job_id: str, key: JobsKey, service: Service) -> JobObject:
     return JobObject.of(await asyncio.to_thread(service.require, job_id, key))
-
-
-@router.post("/{job_id}/cancel", summary="Cancel a fine-tuning job.")
-async def cancel_job(job_id: str, key: JobsKey, service: Service) -> JobObject:
-    return JobObject.of(await asyncio.to_thread(service.cancel, job_id, key))
-
-
-@router.get("/{job_id}/events", summary="List a job's events, newest first: messages and metrics such as the loss.")
-async def list_job_events(
-    job_id: str, key: JobsKey, service: Service, after: After = None, limit: Limit = 20
-) -> Page[EventObject]:
-    events = await asyncio.to_thread(service.events, job_id, key, after=after, limit=limit + 1)
-    return Page.of([EventObject.of(event) for event in events], limit)

@@ -5,6 +5,7 @@ from redis.asyncio import Redis
 from contracts.invalidation import Invalidation
 from gateway.auth.keys import Authenticator
 from gateway.cache.local import LocalAnswers
+from gateway.job_watch import JobWatch
 from gateway.routing.fleet import Fleet
 from gateway.routing.models import ModelDirectory
 from store.news import follow_news
@@ -12,13 +13,20 @@ from store.news import follow_news
 
 class NewsListener:
     def __init__(
-        self, redis: Redis, authenticator: Authenticator, models: ModelDirectory, fleet: Fleet, answers: LocalAnswers
+        self,
+        redis: Redis,
+        authenticator: Authenticator,
+        models: ModelDirectory,
+        fleet: Fleet,
+        answers: LocalAnswers,
+        jobs: JobWatch,
     ) -> None:
         self._redis = redis
         self._authenticator = authenticator
         self._models = models
         self._fleet = fleet
         self._answers = answers
+        self._jobs = jobs
 
     async def run(self) -> None:
         """Listens until cancelled. Where news may have been missed, all is looked up anew."""
@@ -32,6 +40,8 @@ class NewsListener:
             self._models.refresh_soon()
         if news is None or news.kind == "engine":
             self._fleet.look_soon()
+        if news is None or news.kind == "job":
+            self._jobs.look_soon(None if news is None else news.id)
         if news is None:
             self._answers.clear()
         elif news.kind == "cache":

@@ -14,7 +14,7 @@ HELD_OUT = ["How do I boil an egg?", "What is the capital of Italy?"]
 
 
 def example_file() -> Path:
-    return next((REPOSITORY / "examples").glob("*.jsonl"))
+    return REPOSITORY / "examples" / "ships_computer.jsonl"
 
 
 def ask(client: OpenAI, model: str, question: str) -> str:

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from contracts.jobs import LoraSpec
+from contracts.fine_tuning import SupervisedSpec
+from store.job_checkpoints import CheckpointRepository
 from store.jobs import JobRepository
 from tests.gateway.conftest import MODEL, Serving
 from tests.gateway.test_files import ROW, jsonl, upload
@@ -38,7 +39,7 @@ async def test_a_job_is_a_row_and_its_id_is_on_the_queue(serving: Serving, clien
 
     assert created.status_code == 200
     assert (job["object"], job["status"], job["model"]) == ("fine_tuning.job", "queued", MODEL)
-    spec = LoraSpec.model_validate(stored.spec)
+    spec = SupervisedSpec.model_validate(stored.spec)
     assert (spec.training_file, spec.suffix, spec.seed, spec.hyperparameters.n_epochs) == (file_id, "sea", 7, 2)
     assert spec.training_file_digest.startswith("sha256:")
     assert stored.trace_context["traceparent"].startswith("00-")
@@ -63,6 +64,48 @@ async def test_a_jobs_events_are_read_newest_first_and_paged(serving: Serving, c
     assert next(event["message"] for event in rest["data"]) == "Step 0"
 
 
+async def test_a_paused_job_waits_for_its_resume(serving: Serving, client, file_id: str, redis_sync):
+    job = (await client.post("/v1/fine_tuning/jobs", json={"model": MODEL, "training_file": file_id})).json()
+    path = f"/v1/fine_tuning/jobs/{job['id']}"
+    jobs = JobRepository(serving.gateway.database)
+
+    assert (await client.post(f"{path}/pause")).json()["status"] == "paused"
+    assert (await client.post(f"{path}/pause")).json()["status"] == "paused"
+    assert jobs.acquire(job["id"], lease_s=30) is None
+    redis_sync.delete("cpu")
+    assert (await client.post(f"{path}/resume")).json()["status"] == "queued"
+    assert redis_sync.llen("cpu") == 1
+    refused = await client.post(f"{path}/resume")
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "fine_tuning_job_id")
+    assert jobs.acquire(job["id"], lease_s=30) is not None
+
+    await client.post(f"{path}/cancel")
+    assert (await client.post(f"{path}/pause")).status_code == 400
+
+
+async def test_checkpoints_are_listed_newest_first_and_paged(serving: Serving, client, file_id: str):
+    job = (
+        await client.post("/v1/fine_tuning/jobs", json={"model": MODEL, "training_file": file_id, "suffix": "sea"})
+    ).json()
+    _, fence = JobRepository(serving.gateway.database).acquire(job["id"], lease_s=30)
+    checkpoints = CheckpointRepository(serving.gateway.database)
+    for step in (5, 10, 15):
+        metrics = {"step": float(step), "train_loss": 1.5}
+        checkpoints.add(job["id"], fence, step=step, artifact=f"c/{step}", digest="sha256:x", bytes=1, metrics=metrics)
+
+    path = f"/v1/fine_tuning/jobs/{job['id']}/checkpoints"
+    page = (await client.get(path, params={"limit": 2})).json()
+    rest = (await client.get(path, params={"after": page["last_id"]})).json()
+
+    assert [each["step_number"] for each in page["data"]] == [15, 10]
+    assert (page["has_more"], rest["has_more"]) == (True, False)
+    assert [each["step_number"] for each in rest["data"]] == [5]
+    first = page["data"][0]
+    assert (first["object"], first["fine_tuning_job_id"]) == ("fine_tuning.job.checkpoint", job["id"])
+    assert first["fine_tuned_model_checkpoint"].endswith(":ckpt-step-15")
+    assert first["metrics"] == {"step": 15.0, "train_loss": 1.5}
+
+
 async def test_a_cancelled_job_stays_cancelled(serving: Serving, client, file_id: str):
     job = (await client.post("/v1/fine_tuning/jobs", json={"model": MODEL, "training_file": file_id})).json()
     path = f"/v1/fine_tuning/jobs/{job['id']}"
@@ -78,11 +121,12 @@ async def test_another_tenants_job_does_not_exist(serving: Serving, client, file
     job = (await client.post("/v1/fine_tuning/jobs", json={"model": MODEL, "training_file": file_id})).json()
     path = f"/v1/fine_tuning/jobs/{job['id']}"
     async with serving.gateway.client() as other:
-        answers = [await other.get(path), await other.get(f"{path}/events"), await other.post(f"{path}/cancel")]
+        answers = [await other.get(f"{path}{rest}") for rest in ("", "/events", "/checkpoints", "/events?stream=true")]
+        answers += [await other.post(f"{path}/{act}") for act in ("cancel", "pause", "resume")]
         others_file = await other.post("/v1/fine_tuning/jobs", json={"model": MODEL, "training_file": file_id})
         listed = (await other.get("/v1/fine_tuning/jobs")).json()["data"]
 
-    assert [answer.status_code for answer in answers] == [404, 404, 404]
+    assert [answer.status_code for answer in answers] == [404] * 7
     assert others_file.json()["error"]["param"] == "training_file"
     assert listed == []
     assert (await client.get(path)).json()["status"] == "queued"

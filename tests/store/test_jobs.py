@@ -8,7 +8,8 @@ from sqlalchemy.orm import Session
 
 from contracts.jobs import Job, JobError
 from store.database import Database
-from store.jobs import JobRepository, LeaseLost
+from store.job_rows import LeaseLost
+from store.jobs import JobRepository
 from store.tables import JobRow
 
 
@@ -19,7 +20,8 @@ def jobs(database: Database) -> JobRepository:
 
 @pytest.fixture
 def job(jobs: JobRepository) -> Job:
-    return jobs.create(family="finetune.lora", tenant="acme", spec={"seed": 1}, trace_context={"traceparent": "00-a"})
+    trace = {"traceparent": "00-a"}
+    return jobs.create(family="finetune.supervised", tenant="acme", spec={"seed": 1}, trace_context=trace)
 
 
 def acquire(jobs: JobRepository, job: Job, lease_s: float = 60) -> int:

@@ -1,7 +1,9 @@
 """A runner on real parts, with families that a test registers."""
 
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,18 +13,20 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from pydantic import BaseModel
 
 from contracts.invalidation import Invalidation
-from contracts.jobs import Job
+from contracts.jobs import Job, RetryPolicy
 from store.artifacts import ArtifactStore
 from store.database import Database
 from store.files import FileRepository
+from store.job_checkpoints import CheckpointRepository
 from store.job_queue import JobQueue, create_celery
 from store.jobs import JobRepository
 from store.models import ModelRepository
 from workers.registry import JobFamilies, job_family
 from workers.run import JobResources, JobResult, JobRun
-from workers.runner import JobRunner
+from workers.runner import JobRunner, RunnerRules
 
 POLL_S = 0.05
+RETRY = RetryPolicy(max_attempts=3, first_pause_s=1, longest_pause_s=60)
 
 
 class CountSpec(BaseModel):
@@ -35,13 +39,17 @@ class Workshop:
     """`run(job, function)` runs a job whose family is `function`; `start` does so in a thread."""
 
     def __init__(
-        self, database: Database, artifacts: ArtifactStore, redis_url: str, threads: ThreadPoolExecutor
+        self, database: Database, artifacts: ArtifactStore, redis_url: str, threads: ThreadPoolExecutor, scratch: Path
     ) -> None:
         self.database, self.jobs, self.models = database, JobRepository(database), ModelRepository(database)
         self.artifacts = artifacts
         self.announced: list[Invalidation] = []
         self.spans = InMemorySpanExporter()
+        self.told: list[str] = []
         self.must_stop = False
+        self.process_ended = threading.Event()
+        self.jobs_per_tenant: int | None = None
+        self.scratch = scratch
         self._provider = TracerProvider()
         self._provider.add_span_processor(SimpleSpanProcessor(self.spans))
         self._queue = JobQueue(create_celery(redis_url))
@@ -57,12 +65,25 @@ class Workshop:
             jobs=self.jobs,
             queue=self._queue,
             families=JobFamilies([job_family("test.count")(function)]),
-            resources=JobResources(self.models, FileRepository(self.database), self.artifacts, threads=None),
+            resources=JobResources(
+                self.models,
+                FileRepository(self.database),
+                self.artifacts,
+                CheckpointRepository(self.database),
+                threads=None,
+            ),
             announce=self.announced.append,
+            told=self.told.append,
             tracer=self._provider.get_tracer("test"),
             must_stop=lambda: self.must_stop,
-            lease_s=lease_s,
-            poll_s=POLL_S,
+            end_process=self.process_ended.set,
+            rules=RunnerRules(
+                lease_s=lease_s,
+                poll_s=POLL_S,
+                retry=RETRY,
+                jobs_per_tenant=self.jobs_per_tenant,
+                scratch=self.scratch,
+            ),
         )
         runner.run_job(job.id)
 
@@ -79,6 +100,8 @@ class Workshop:
 
 
 @pytest.fixture
-def workshop(database: Database, artifacts: ArtifactStore, redis_url: str) -> Iterator[Workshop]:
+def workshop(database: Database, artifacts: ArtifactStore, redis_url: str, tmp_path: Path) -> Iterator[Workshop]:
     with ThreadPoolExecutor(4) as threads:
-        yield Workshop(database, artifacts, redis_url, threads)
+        scratch = tmp_path / "scratch"
+        scratch.mkdir()
+        yield Workshop(database, artifacts, redis_url, threads, scratch)

@@ -5,7 +5,8 @@ from sqlalchemy import text
 
 from contracts.jobs import Job
 from store.database import Database
-from store.jobs import JobRepository, LeaseLost
+from store.job_rows import LeaseLost
+from store.jobs import JobRepository
 from workers.heartbeat import Heartbeat
 
 SOON_S = 3.0
@@ -29,7 +30,15 @@ def test_a_job_stops_even_if_why_its_lease_was_lost_cannot_be_read(database: Dat
     job = jobs.create(family="f", tenant="acme", spec={}, trace_context={})
     taken = jobs.acquire(job.id, lease_s=30)
     assert taken is not None
-    with Heartbeat(jobs, job.id, taken[1], lease_s=30, interval_s=0.05, must_stop=lambda: False) as heartbeat:
+    with Heartbeat(
+        jobs,
+        job.id,
+        taken[1],
+        lease_s=30,
+        interval_s=0.05,
+        must_stop=lambda: False,
+        end_process=lambda: None,
+    ) as heartbeat:
         heartbeat.check()
         jobs.cancel(job.id, tenant="acme")
         with pytest.raises(LeaseLost):

@@ -34,4 +34,4 @@ def test_two_families_cannot_share_a_name() -> None:
 
 
 def test_every_family_can_be_named_without_the_libraries_that_it_runs_on() -> None:
-    assert all_families().get("finetune.lora").name == "finetune.lora"
+    assert all_families().get("finetune.supervised").name == "finetune.supervised"

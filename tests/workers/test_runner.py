@@ -194,7 +194,7 @@ def test_the_heartbeat_keeps_the_lease_while_a_job_is_longer_than_it(workshop: W
 def test_a_job_that_kills_its_workers_is_given_up(workshop: Workshop, database: Database) -> None:
     job = workshop.create_job()
     with database.session() as session:
-        session.execute(update(JobRow).where(JobRow.id == job.id).values(fence=10))
+        session.execute(update(JobRow).where(JobRow.id == job.id).values(attempts=3))
     workshop.run(job, count)
     error = workshop.now(job).error
     assert error is not None

@@ -4,13 +4,15 @@ import pytest
 from redis import Redis
 from sqlalchemy import update
 
-from contracts.jobs import Job
+from contracts.jobs import Job, RetryPolicy
 from store.database import Database
 from store.job_queue import JobQueue, create_celery
 from store.jobs import JobRepository
 from store.tables import JobRow
 from tests.processes import free_port
 from workers.sweeper import REPEAT_S, Sweeper
+
+POLICY = RetryPolicy(max_attempts=3, first_pause_s=0, longest_pause_s=0)
 
 
 class Clock:
@@ -38,7 +40,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def sweeper(database: Database, redis_url: str, clock: Clock) -> Sweeper:
-    return Sweeper(database, JobQueue(create_celery(redis_url)), clock=clock)
+    return Sweeper(database, JobQueue(create_celery(redis_url)), POLICY, clock=clock)
 
 
 def messages(redis_url: str) -> int:
@@ -105,7 +107,7 @@ def test_a_job_that_has_ended_is_left_alone(
 
 def test_a_broker_that_is_away_does_not_end_the_worker(database: Database, jobs: JobRepository, job: Job) -> None:
     change(database, job, created_at=int(time.time()) - 31)
-    Sweeper(database, JobQueue(create_celery(f"redis://127.0.0.1:{free_port()}/0"))).sweep()
+    Sweeper(database, JobQueue(create_celery(f"redis://127.0.0.1:{free_port()}/0")), POLICY).sweep()
     unchanged = jobs.get(job.id)
     assert unchanged is not None
     assert unchanged.status == "queued"

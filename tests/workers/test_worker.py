@@ -7,7 +7,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from contracts.jobs import Job, LoraSpec
+from contracts.fine_tuning import SupervisedSpec
+from contracts.jobs import Job
 from store.database import Database
 from store.job_queue import JobQueue, create_celery
 from store.jobs import JobRepository
@@ -79,8 +80,8 @@ def has_ended(job: Job) -> bool:
 
 def test_the_worker_runs_what_the_gateway_enqueues_and_stops_when_asked(crew: Crew) -> None:
     worker = crew.start_worker("workers")
-    spec = LoraSpec(base_model="no-such-model", training_file="file-1", training_file_digest="sha256:x")
-    ended = crew.wait_for(crew.enqueue("finetune.lora", spec.model_dump(mode="json")), has_ended)
+    spec = SupervisedSpec(base_model="no-such-model", training_file="file-1", training_file_digest="sha256:x")
+    ended = crew.wait_for(crew.enqueue("finetune.supervised", spec.model_dump(mode="json")), has_ended)
     assert ended.error is not None
     assert ended.error.code == "model_not_found"
     assert worker.stop() == 0

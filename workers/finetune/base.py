@@ -14,7 +14,10 @@ def load_tokenizer(task: TrainingTask) -> PreTrainedTokenizerBase:
 
 
 def load_causal_model(task: TrainingTask, adaptation: Adaptation) -> PreTrainedModel:
-    """In fp32 on a CPU. On a GPU frozen weights are bf16, trained ones fp32. Raises JobFailed for qlora without a GPU."""
+    """In fp32 on a CPU. On a GPU frozen weights are bf16 and trained ones fp32.
+
+    Raises JobFailed for qlora without a GPU.
+    """
     if adaptation == "qlora":
         return _load_in_4_bits(task)
     dtype = torch.bfloat16 if on_gpu() and adaptation != "full" else torch.float32
@@ -41,5 +44,8 @@ def _load_in_4_bits(task: TrainingTask) -> PreTrainedModel:
         bnb_4bit_compute_dtype=torch.bfloat16,
     )
     return AutoModelForCausalLM.from_pretrained(
-        task.weights, dtype=torch.bfloat16, quantization_config=quantization, device_map={"": torch.cuda.current_device()}
+        task.weights,
+        dtype=torch.bfloat16,
+        quantization_config=quantization,
+        device_map={"": torch.cuda.current_device()},
     )

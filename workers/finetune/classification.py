@@ -37,13 +37,16 @@ def train(task: TrainingTask, run: Reporter) -> Trained:
         f"{plan.batch_size}, {plan.total_steps} steps."
     )
     model = AutoModelForSequenceClassification.from_pretrained(
-        task.weights, num_labels=len(labels), label2id=labels, id2label={number: name for name, number in labels.items()}
+        task.weights,
+        num_labels=len(labels),
+        label2id=labels,
+        id2label={number: name for name, number in labels.items()},
     )
     run.check()
     trainer = encoder_trainer(
         model, tokenizer, DataCollatorWithPadding(tokenizer), plan, task, rows, compute_metrics=_measure
     )
-    measured = run_trainer(trainer, plan, run, names=("accuracy", "f1"))
+    measured = run_trainer(trainer, plan, task, run, names=("accuracy", "f1"))
     write_whole(trainer.model, tokenizer, task)
     return Trained(
         tokens=plan.epochs * sum(len(row["input_ids"]) for row in rows["training_file"]),

@@ -64,7 +64,7 @@ def train(task: TrainingTask, run: Reporter) -> Trained:
         processing_class=tokenizer,
         peft_config=peft_config(wanted, tokenizer=str(task.weights)),
     )
-    measured = run_trainer(trainer, plan, run, names=NAMES)
+    measured = run_trainer(trainer, plan, task, run, names=NAMES)
     form = write_causal(trainer.model, tokenizer, task, adaptation)
     return Trained(
         tokens=plan.epochs * sum(len(ids) for row in rows["training_file"] for ids in row.values()),

@@ -12,12 +12,21 @@ from workers.finetune.trainers import common_arguments
 from workers.run import JobFailed
 
 LEARNING_RATE = 3e-4
-SENTENCE_FILES = ("modules.json", "1_Pooling", "2_Normalize", "sentence_bert_config.json", "config_sentence_transformers.json")
+SENTENCE_FILES = (
+    "modules.json",
+    "1_Pooling",
+    "2_Normalize",
+    "sentence_bert_config.json",
+    "config_sentence_transformers.json",
+)
 """How an embedding model pools its tokens (sbert.net); engines read it."""
 
 
 def label_ids(labels: Iterable[str], *, first: tuple[str, ...] = ()) -> dict[str, int]:
-    """Every label's number, in order of their names after those that come `first`. Raises JobFailed for too few or many."""
+    """Every label's number, in order of their names after those that come `first`.
+
+    Raises JobFailed for too few or too many.
+    """
     names = [*first, *sorted(set(labels) - set(first))]
     if not 2 <= len(names) <= MAX_LABELS:
         message = f"The training file has {len(names)} labels; there must be 2 to {MAX_LABELS}."
@@ -43,7 +52,7 @@ def encoder_trainer(
 
     arguments = common_arguments(plan, task, validates="validation_file" in rows)
     arguments["gradient_checkpointing"] = False  # encoders are small
-    return Trainer(
+    trainer = Trainer(
         model=model,
         args=TrainingArguments(**arguments),
         data_collator=collator,
@@ -52,3 +61,6 @@ def encoder_trainer(
         processing_class=tokenizer,
         **options,
     )
+    # The models take any keyword and pass over `num_items_in_batch`: the Trainer has to divide by the micro batches.
+    trainer.model_accepts_loss_kwargs = False
+    return trainer

@@ -7,6 +7,8 @@ from contracts.fine_tuning import FineTuningSpec, ReinforcementSpec
 from contracts.graders import RewardModelGrader
 from contracts.identifiers import fine_tuned_model_name
 from contracts.models import ModelCard
+from workers.finetune.checks import check_data
+from workers.finetune.estimate import TOKENS_PER_SECOND
 from workers.finetune.files import fetch_file
 from workers.finetune.launch import train
 from workers.finetune.task import DataFile, Trained, TrainingTask
@@ -27,14 +29,20 @@ def fine_tune(spec: FineTuningSpec, run: JobRun, training: str) -> JobResult:
         output=run.scratch / "output",
         scratch=run.scratch / "training",
         threads=run.resources.threads,
+        checkpoint_every_s=run.resources.checkpoint_every_s,
         reward_model=_reward_model(spec, run),
     )
     run.check()
+    check_data(task, run)
+    began_at = time.monotonic()
     trained = train(training, task, run)
+    trained.metrics[TOKENS_PER_SECOND] = round(trained.tokens / (time.monotonic() - began_at), 1)
     run.check()
     digest = run.resources.artifacts.upload_folder(task.output, run.artifact_folder)
     if trained.form == "unserved":
-        message = "The job succeeded. No engine can serve a learnt prefix, so there is no model; its weights are kept at"
+        message = (
+            "The job succeeded. No engine can serve a learnt prefix, so there is no model; its weights are kept at"
+        )
         return JobResult(f"{message} `{run.artifact_folder}` in the artifact store.", None, trained.tokens)
     card = _result_card(task, trained, run, digest)
     return JobResult(f"The job succeeded. The model is `{card.name}`.", card, trained.tokens)

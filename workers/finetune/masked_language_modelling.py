@@ -68,7 +68,7 @@ def train(task: TrainingTask, run: Reporter) -> Trained:
         compute_metrics=_measure,
         preprocess_logits_for_metrics=lambda logits, _: logits.argmax(dim=-1),
     )
-    measured = run_trainer(trainer, plan, run, names=("accuracy",))
+    measured = run_trainer(trainer, plan, task, run, names=("accuracy",))
     metrics = measured.metrics(plan) | perplexities(measured, None, None)
     tell_perplexities(run, plan.total_steps, metrics)
     write_whole(trainer.model.base_model, tokenizer, task)

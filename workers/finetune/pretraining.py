@@ -30,9 +30,7 @@ def train(task: TrainingTask, run: Reporter) -> Trained:
     begin(task)
     wanted, adaptation = spec.hyperparameters, spec.hyperparameters.chosen_adaptation
     tokenizer = load_tokenizer(task)
-    length = min(
-        BLOCK_TOKENS if wanted.block_tokens == "auto" else wanted.block_tokens, task.base.context_length
-    )
+    length = min(BLOCK_TOKENS if wanted.block_tokens == "auto" else wanted.block_tokens, task.base.context_length)
     blocks = _blocks(task, tokenizer, length)
     datasets = {name: Dataset.from_list(_rows(found)) for name, found in blocks.items()}
     plan = plan_training(
@@ -63,7 +61,7 @@ def train(task: TrainingTask, run: Reporter) -> Trained:
     )
     general = datasets.get("general_file")
     general_before = _general_loss(trainer, general)
-    measured = run_trainer(trainer, plan, run, names=("mean_token_accuracy",))
+    measured = run_trainer(trainer, plan, task, run, names=("mean_token_accuracy",))
     metrics = measured.metrics(plan) | perplexities(measured, general_before, _general_loss(trainer, general))
     tell_perplexities(run, plan.total_steps, metrics)
     form = write_causal(trainer.model, tokenizer, task, adaptation)

@@ -14,7 +14,7 @@ FINAL = "full_"
 
 
 class Progress(TrainerCallback):
-    """A metrics event a step. `run.check` is called before and after every batch, so a stop waits for one batch.
+    """A metrics event a step. `run.check` is called around every batch; Checkpoints brings the job to rest.
 
     Of several processes the first tells and all check.
     """
@@ -22,8 +22,8 @@ class Progress(TrainerCallback):
     def __init__(self, run: Reporter, *, total_steps: int, names: Sequence[str] = ()) -> None:
         self._run, self._total, self._names = run, total_steps, tuple(names)
         self._began_at = time.monotonic()
+        self._first_step = 0
         self._prefix = ""
-        self.losses: list[float] = []
 
     @contextmanager
     def telling(self, prefix: str) -> Iterator[None]:
@@ -37,17 +37,17 @@ class Progress(TrainerCallback):
         wanted = {f"eval_{name}": f"valid_{name}" for name in ("loss", *self._names)}
         return {wanted[name]: round(float(value), 6) for name, value in measured.items() if name in wanted}
 
-    def on_train_begin(self, *_: Any, **__: Any) -> None:
-        self._began_at = time.monotonic()
+    def on_train_begin(self, _args: TrainingArguments, state: TrainerState, _control: TrainerControl, **_: Any) -> None:
+        self._began_at, self._first_step = time.monotonic(), state.global_step
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
-        self._run.check()
+        self._run.check(may_save=True)
 
     def on_substep_end(self, *_: Any, **__: Any) -> None:
-        self._run.check()
+        self._run.check(may_save=True)
 
     def on_prediction_step(self, *_: Any, **__: Any) -> None:
-        self._run.check()
+        self._run.check(may_save=True)
 
     def on_log(
         self,
@@ -60,8 +60,7 @@ class Progress(TrainerCallback):
         if logs is None or "loss" not in logs:
             return
         step, total = state.global_step, state.max_steps
-        self.losses.append(float(logs["loss"]))
-        elapsed_s = time.monotonic() - self._began_at
+        step_s = (time.monotonic() - self._began_at) / (step - self._first_step)
         if state.is_world_process_zero:
             self._run.metrics(
                 f"Step {step}/{total}: training loss {logs['loss']:.4f}",
@@ -72,11 +71,11 @@ class Progress(TrainerCallback):
                     **{f"train_{name}": round(float(logs[name]), 6) for name in self._names if name in logs},
                     "epoch": round(float(state.epoch or 0.0), 4),
                     "learning_rate": float(logs.get("learning_rate", 0.0)),
-                    "seconds_per_step": round(elapsed_s / step, 3),
+                    "seconds_per_step": round(step_s, 3),
                 },
-                estimated_finish_at=int(time.time() + elapsed_s / step * (total - step)) + 1,
+                estimated_finish_at=int(time.time() + step_s * (total - step)) + 1,
             )
-        self._run.check()
+        self._run.check(may_save=True)
 
     def on_evaluate(
         self,

@@ -1,22 +1,20 @@
 """`python -m workers.finetune.rank TASK SOCKET`: one of several processes that train together. torchrun starts it."""
 
-import ctypes
 import dataclasses
 import importlib
 import json
 import os
 import pickle
-import signal
 import socket
 import sys
 from pathlib import Path
 from typing import Any
 
+from contracts.jobs import EventLevel
 from workers.finetune.launch import choose_environment
 from workers.finetune.task import Reporter, Trained, TrainingTask
+from workers.finetune.tied import die_with_parent
 from workers.run import JobFailed
-
-PR_SET_PDEATHSIG = 1
 
 
 class ReportsByLine:
@@ -26,53 +24,75 @@ class ReportsByLine:
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.connect(address)
         self._lines = self._socket.makefile("rw")
+        self.must_rest = False
 
-    def check(self) -> None:
-        """The process that has the job checks by itself, and ends this one."""
+    def check(self, *, may_save: bool = False) -> None:
+        """The process that has the job checks by itself and ends this one; it waits only for what may be saved."""
+        if not may_save:
+            self.call("check", may_save=False)
 
-    def message(self, text: str) -> None:
-        self.call("message", text=text)
+    def message(self, text: str, *, level: EventLevel = "info") -> None:
+        self.call("message", text=text, level=level)
 
     def metrics(self, text: str, data: dict[str, Any], *, estimated_finish_at: int | None = None) -> None:
         self.call("metrics", text=text, data=data, estimated_finish_at=estimated_finish_at)
 
-    def call(self, name: str, **arguments: Any) -> None:
+    def save_checkpoint(self, folder: Path, *, step: int, metrics: dict[str, float]) -> None:
+        self.call("save_checkpoint", folder=str(folder), step=step, metrics=metrics)
+
+    def latest_checkpoint(self, target: Path) -> int | None:
+        step: int | None = self.call("latest_checkpoint", target=str(target))
+        return step
+
+    def tell(self, name: str, **arguments: Any) -> None:
+        """What ends the conversation."""
         self._lines.write(json.dumps({"name": name, "arguments": arguments}) + "\n")
         self._lines.flush()
-        if not self._lines.readline() and name not in ("trained", "failed"):
+
+    def call(self, name: str, **arguments: Any) -> Any:
+        self.tell(name, **arguments)
+        line = self._lines.readline()
+        if not line:
             sys.exit("the process that has the job is gone")
+        answer = json.loads(line)
+        self.must_rest = answer["must_rest"]
+        return answer["value"]
 
 
 class Silent:
-    """The other processes' Reporter: the first one tells for all."""
+    """The other processes' Reporter: the first one tells and decides for all."""
 
-    def check(self) -> None: ...
+    must_rest = False
 
-    def message(self, text: str) -> None: ...
+    def check(self, *, may_save: bool = False) -> None: ...
+
+    def message(self, text: str, *, level: EventLevel = "info") -> None: ...
 
     def metrics(self, text: str, data: dict[str, Any], *, estimated_finish_at: int | None = None) -> None: ...
 
+    def save_checkpoint(self, folder: Path, *, step: int, metrics: dict[str, float]) -> None: ...
+
+    def latest_checkpoint(self, target: Path) -> int | None: ...
+
 
 def main(task_file: str, address: str) -> None:
-    # torchrun does not outlive the job's process, nor this one torchrun (prctl(2)).
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with_parent()
     module, task = pickle.loads(Path(task_file).read_bytes())  # noqa: S301 our parent wrote it a moment ago
     choose_environment(task)
     if os.environ["RANK"] == "0":
         _first(module, task, ReportsByLine(address))
     else:
-        rank = os.environ["RANK"]
-        own = dataclasses.replace(task, output=task.scratch / f"output-{rank}", scratch=task.scratch / f"rank-{rank}")
-        _train(module, own, Silent())
+        own_output = task.scratch / f"output-{os.environ['RANK']}"  # a copy of what the first one writes
+        _train(module, dataclasses.replace(task, output=own_output), Silent())
 
 
 def _first(module: str, task: TrainingTask, line: ReportsByLine) -> None:
     try:
         trained = _train(module, task, line)
     except JobFailed as failure:
-        line.call("failed", code=failure.code, message=failure.message, param=failure.param)
+        line.tell("failed", code=failure.code, message=failure.message, param=failure.param)
         sys.exit(1)
-    line.call("trained", **dataclasses.asdict(trained))
+    line.tell("trained", **dataclasses.asdict(trained))
 
 
 def _train(module: str, task: TrainingTask, run: Reporter) -> Trained:

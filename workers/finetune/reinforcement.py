@@ -1,5 +1,6 @@
-"""Reinforcement fine-tuning by group relative policy optimisation (Shao et al., 2024): answers that a grader scores above
-the others of their prompt become likelier.
+"""Reinforcement fine-tuning by group relative policy optimisation (Shao et al., 2024).
+
+Answers that a grader scores above the others to their prompt become likelier.
 """
 
 from collections.abc import Callable
@@ -76,7 +77,7 @@ def train(task: TrainingTask, run: Reporter) -> Trained:
         processing_class=tokenizer,
         peft_config=peft_config(wanted, tokenizer=str(task.weights)),
     )
-    measured = run_trainer(trainer, plan, run, names=NAMES)
+    measured = run_trainer(trainer, plan, task, run, names=NAMES)
     form = write_causal(trainer.model, tokenizer, task, adaptation)
     return Trained(tokens=int(trainer.state.num_input_tokens_seen), metrics=measured.metrics(plan), form=form)
 
@@ -118,9 +119,7 @@ def _rewards(task: TrainingTask) -> Rewards:
         return reward
 
     score = score_by(spec.grader)
-    items = {
-        name: [numbered.row.item for numbered in load_rows(file, param=name)] for name, file in task.files.items()
-    }
+    items = {name: [numbered.row.item for numbered in load_rows(file, param=name)] for name, file in task.files.items()}
 
     def reward(completions: list[Any], row: list[int], file: list[str], **_: Any) -> list[float]:
         return [

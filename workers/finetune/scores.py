@@ -1,4 +1,7 @@
-"""Scores of labels: accuracy, F1, and the F1 of whole names as CoNLL counts them (Tjong Kim Sang and De Meulder, 2003)."""
+"""Scores of labels: accuracy, F1, and the F1 of whole names as CoNLL counts them.
+
+Tjong Kim Sang and De Meulder, "Introduction to the CoNLL-2003 shared task", 2003.
+"""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -35,7 +38,7 @@ def entity_f1(found: Iterable[Sequence[str]], wanted: Iterable[Sequence[str]]) -
 
 
 def entities(tags: Sequence[str]) -> list[Entity]:
-    """The names in tags such as `O`, `B-PER`, `I-PER`. An `I-` that continues nothing begins a name, as in conlleval."""
+    """The names in tags such as `O`, `B-PER`, `I-PER`. An `I-` that continues nothing begins one, as in conlleval."""
     names: list[Entity] = []
     for position, tag in enumerate(tags):
         prefix, _, kind = tag.partition("-")

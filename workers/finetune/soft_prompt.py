@@ -5,9 +5,7 @@ from peft import PeftModel
 from transformers import AddedToken, PreTrainedModel, PreTrainedTokenizerBase
 
 
-def as_tokens(
-    model: PeftModel, tokenizer: PreTrainedTokenizerBase
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def as_tokens(model: PeftModel, tokenizer: PreTrainedTokenizerBase) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The base with one token more for each learnt vector; the chat template begins with these tokens.
 
     Exact: the model computes for a chat what it computed in training. A new token's logit is that of the token which

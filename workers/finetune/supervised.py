@@ -34,9 +34,7 @@ def train(task: TrainingTask, run: Reporter) -> Trained:
     }
     packing = wanted.packing is True
     datasets = {name: _dataset(examples, packed=packing) for name, examples in rows.items()}
-    plan = plan_training(
-        wanted, examples=len(datasets["training_file"]), learning_rate=LEARNING_RATES[adaptation]
-    )
+    plan = plan_training(wanted, examples=len(datasets["training_file"]), learning_rate=LEARNING_RATES[adaptation])
     run.message(
         f"Training on {len(rows['training_file'])} examples{_in_sequences(datasets, packing)}: {plan.epochs} epochs of "
         f"batches of {plan.batch_size}, {plan.total_steps} steps, adaptation {adaptation}."
@@ -57,7 +55,7 @@ def train(task: TrainingTask, run: Reporter) -> Trained:
         processing_class=tokenizer,
         peft_config=peft_config(wanted, tokenizer=str(task.weights)),
     )
-    measured = run_trainer(trainer, plan, run, names=("mean_token_accuracy",))
+    measured = run_trainer(trainer, plan, task, run, names=("mean_token_accuracy",))
     form = write_causal(trainer.model, tokenizer, task, adaptation)
     return Trained(
         tokens=plan.epochs * sum(len(row.input_ids) for row in rows["training_file"]),

@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol
 
 from contracts.engine import EngineTask
 from contracts.fine_tuning import FineTuningSpec
+from contracts.jobs import EventLevel
 from contracts.models import ModelCard
 
 
@@ -32,6 +33,7 @@ class TrainingTask:
     output: Path
     scratch: Path
     threads: int | None
+    checkpoint_every_s: float
     reward_model: Path | None = None
 
 
@@ -52,8 +54,15 @@ class Trained:
 class Reporter(Protocol):
     """What a training needs of its job: `JobRun` is one; in several processes it is a line to the one that has it."""
 
-    def check(self) -> None: ...
+    @property
+    def must_rest(self) -> bool: ...
 
-    def message(self, text: str) -> None: ...
+    def check(self, *, may_save: bool = False) -> None: ...
+
+    def message(self, text: str, *, level: EventLevel = "info") -> None: ...
 
     def metrics(self, text: str, data: dict[str, Any], *, estimated_finish_at: int | None = None) -> None: ...
+
+    def save_checkpoint(self, folder: Path, *, step: int, metrics: dict[str, float]) -> None: ...
+
+    def latest_checkpoint(self, target: Path) -> int | None: ...

@@ -3,8 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-from transformers import AutoModelForTokenClassification, DataCollatorForTokenClassification, EvalPrediction
-from transformers import PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForTokenClassification,
+    DataCollatorForTokenClassification,
+    EvalPrediction,
+    PreTrainedTokenizerBase,
+)
 
 from contracts.datasets import TagsRow
 from contracts.fine_tuning import TokenClassificationSpec
@@ -25,9 +29,7 @@ def train(task: TrainingTask, run: Reporter) -> Trained:
     begin(task)
     tokenizer = load_tokenizer(task)
     files = {name: load_rows(file, param=name) for name, file in task.files.items()}
-    tags = label_ids(
-        (tag for numbered in files["training_file"] for tag in _tags(numbered.row).ner_tags), first=("O",)
-    )
+    tags = label_ids((tag for numbered in files["training_file"] for tag in _tags(numbered.row).ner_tags), first=("O",))
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in files}
     for name, numbered_rows in files.items():
         for numbered in numbered_rows:
@@ -53,7 +55,7 @@ def train(task: TrainingTask, run: Reporter) -> Trained:
     trainer = encoder_trainer(
         model, tokenizer, DataCollatorForTokenClassification(tokenizer), plan, task, rows, compute_metrics=measure
     )
-    measured = run_trainer(trainer, plan, run, names=("f1",))
+    measured = run_trainer(trainer, plan, task, run, names=("f1",))
     write_whole(trainer.model, tokenizer, task)
     return Trained(
         tokens=plan.epochs * sum(len(row["input_ids"]) for row in rows["training_file"]),

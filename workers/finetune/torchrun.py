@@ -66,13 +66,24 @@ class _Line:
                         return Trained(**call["arguments"])
                     case "failed":
                         raise JobFailed(**call["arguments"])
-                    case "message":
-                        self._run.message(call["arguments"]["text"])
-                    case "metrics":
-                        self._run.metrics(**call["arguments"])
-                lines.write("{}\n")
+                answer = {"value": self._do(call["name"], call["arguments"]), "must_rest": self._run.must_rest}
+                lines.write(json.dumps(answer) + "\n")
                 lines.flush()
         return None
+
+    def _do(self, name: str, arguments: dict[str, Any]) -> Any:
+        match name:
+            case "check":
+                return self._run.check(**arguments)
+            case "message":
+                return self._run.message(**arguments)
+            case "metrics":
+                return self._run.metrics(**arguments)
+            case "save_checkpoint":
+                return self._run.save_checkpoint(Path(arguments.pop("folder")), **arguments)
+            case "latest_checkpoint":
+                return self._run.latest_checkpoint(Path(arguments["target"]))
+        raise RuntimeError(f"unknown call {name}")
 
     def _accept(self) -> socket.socket | None:
         while self._torchrun.poll() is None:
@@ -84,10 +95,10 @@ class _Line:
     def _wait_for_line(self, connection: socket.socket) -> bool:
         """The buffer of `lines` is empty here: the other side sends nothing before it is answered."""
         while not select.select([connection], [], [], POLL_S)[0]:
-            self._run.check()
+            self._run.check(may_save=True)
             if self._torchrun.poll() is not None:
                 return False
-        self._run.check()
+        self._run.check(may_save=True)
         return True
 
 
@@ -96,9 +107,7 @@ def _processes(command: list[str], task: TrainingTask, count: int, log: Any) -> 
     threads = max(1, (task.threads or os.cpu_count() or 1) // count)
     # What the library keeps between processes on one machine goes over the loopback device.
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "GLOO_SOCKET_IFNAME": "lo"}
-    torchrun = subprocess.Popen(
-        command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True
-    )
+    torchrun = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True)
     try:
         yield torchrun
         torchrun.wait(END_S)
@@ -113,4 +122,4 @@ def _command(count: int, task_file: Path, address: Path) -> list[str]:
     rendezvous = ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", "--rdzv-id", secrets.token_hex(8)]
     processes = ["--nnodes", "1", "--nproc-per-node", str(count)]
     worker = ["-m", "workers.finetune.rank", str(task_file), str(address)]
-    return [sys.executable, "-m", "torch.distributed.run", *processes, *rendezvous, *worker]
+    return [sys.executable, "-m", "workers.finetune.tied", *processes, *rendezvous, *worker]

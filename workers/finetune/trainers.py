@@ -11,6 +11,7 @@ import torch
 import transformers
 from transformers import PrinterCallback, Trainer
 
+from workers.finetune.checkpoints import train_with_checkpoints
 from workers.finetune.hyperparameters import TrainingPlan
 from workers.finetune.progress import FINAL, Progress
 from workers.finetune.task import Reporter, TrainingTask
@@ -98,8 +99,10 @@ def common_arguments(plan: TrainingPlan, task: TrainingTask, *, validates: bool)
     }
 
 
-def run_trainer(trainer: Trainer, plan: TrainingPlan, run: Reporter, *, names: Sequence[str] = ()) -> Measured:
-    """Trains, and measures the validation data before and after. Raises what `run.check` raises.
+def run_trainer(
+    trainer: Trainer, plan: TrainingPlan, task: TrainingTask, run: Reporter, *, names: Sequence[str] = ()
+) -> Measured:
+    """Trains with checkpoints, and measures the validation data before and after. Raises what `run.check` raises.
 
     `names` are what the trainer logs besides the loss and shall be told.
     """
@@ -109,10 +112,11 @@ def run_trainer(trainer: Trainer, plan: TrainingPlan, run: Reporter, *, names: S
     run.check()
     validates = trainer.eval_dataset is not None
     before = progress.chosen(trainer.evaluate()) if validates else {}
-    trainer.train()
+    train_with_checkpoints(trainer, run, every_s=task.checkpoint_every_s)
     with progress.telling(FINAL):
         after = progress.chosen(trainer.evaluate()) if validates else {}
-    return Measured(progress.losses, before, after)
+    losses = [float(entry["loss"]) for entry in trainer.state.log_history if "loss" in entry]
+    return Measured(losses, before, after)
 
 
 def _quieten_libraries() -> None:

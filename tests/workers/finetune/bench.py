@@ -1,4 +1,4 @@
-"""A place to run fine-tuning jobs on real parts: a database, artifacts, base models, files, and the worker's process."""
+"""A place to run fine-tuning jobs on real parts: a database, artifacts, base models, files, the worker's process."""
 
 import hashlib
 import io
@@ -28,8 +28,8 @@ TENANT = "acme"
 
 
 class Bench:
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, *, redis_url: str = "redis://127.0.0.1:1/0") -> None:
+        self.folder, self._redis_url = folder, redis_url
         self.database = Database(f"sqlite:///{folder}/flywheel.db")
         self.database.migrate()
         self.artifacts = ArtifactStore(f"file://{folder}/artifacts")
@@ -88,6 +88,7 @@ class Bench:
         """What the worker's Python prints."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("FLYWHEEL_")}
         environment |= {
+            "FLYWHEEL_REDIS_URL": self._redis_url,
             "FLYWHEEL_DATABASE_URL": f"sqlite:///{self.folder}/flywheel.db",
             "FLYWHEEL_ARTIFACTS_URL": f"file://{self.folder}/artifacts",
             **(settings or {}),

@@ -1,24 +1,28 @@
 """`python -m tests.workers.finetune.process JOB…`, in the worker's environment: runs jobs one after the other.
 
-The runner, the families, the store and the artifacts are the real ones; only Celery is left out, which other tests have.
+The runner, the families, the store and the artifacts are the real ones; only Celery is left out.
 """
 
 import sys
+import tempfile
 from contextlib import suppress
+from pathlib import Path
 
 from opentelemetry import trace
 
+from contracts.jobs import RetryPolicy
 from contracts.settings import Settings
 from store.artifacts import ArtifactStore
 from store.database import Database
 from store.files import FileRepository
+from store.job_checkpoints import CheckpointRepository
 from store.job_queue import JobQueue, create_celery
 from store.jobs import JobRepository
 from store.models import ModelRepository
 from telemetry.logs import configure_logs
 from workers.families import all_families
 from workers.run import JobResources
-from workers.runner import JobRunner
+from workers.runner import JobRunner, RunnerRules
 
 
 def run_jobs(settings: Settings, jobs: list[str]) -> None:
@@ -31,14 +35,23 @@ def run_jobs(settings: Settings, jobs: list[str]) -> None:
             ModelRepository(database),
             FileRepository(database),
             ArtifactStore(settings.artifacts_url),
-            settings.worker.threads,
-            settings.worker.processes,
+            CheckpointRepository(database),
+            threads=settings.worker.threads,
+            processes=settings.worker.processes,
+            checkpoint_every_s=settings.worker.checkpoint_every_s,
         ),
         announce=lambda _: None,
         tracer=trace.get_tracer("test"),
         must_stop=lambda: False,
-        lease_s=60,
-        poll_s=0.5,
+        told=lambda _: None,
+        end_process=lambda: None,
+        rules=RunnerRules(
+            lease_s=60,
+            poll_s=0.5,
+            retry=RetryPolicy(max_attempts=1, first_pause_s=1, longest_pause_s=1),
+            jobs_per_tenant=None,
+            scratch=Path(tempfile.gettempdir()),
+        ),
     )
     for job in jobs:
         runner.run_job(job)

@@ -1,0 +1,38 @@
+"""Which errors are nobody's fault in the job: the same attempt may succeed a little later, or on another machine."""
+
+import errno
+
+from kombu.exceptions import OperationalError as BrokerError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+DATABASE_ERRORS = (OperationalError, InterfaceError, PoolTimeoutError)
+BROKER_ERRORS = (BrokerError, RedisConnectionError, RedisTimeoutError)
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+AWAY = frozenset(
+    {
+        *(errno.EIO, errno.ESTALE, errno.EAGAIN, errno.EBUSY, errno.ETIMEDOUT, errno.EPIPE),
+        *(errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EHOSTUNREACH),
+    }
+)
+"""EIO is also what s3fs makes of an S3 error that it has tried again in vain."""
+HTTP_CLIENT_ERRORS = frozenset(
+    {("botocore.exceptions", "HTTPClientError"), ("aiohttp.client_exceptions", "ClientError")}
+)
+
+
+def transient_reason(error: BaseException) -> str | None:
+    """What a person reads about an error that is worth another attempt; None for any other error."""
+    if isinstance(error, DATABASE_ERRORS):
+        return "The database could not be reached."
+    if isinstance(error, BROKER_ERRORS):
+        return "Redis could not be reached."
+    if isinstance(error, OSError) and error.errno in FULL:
+        return "There was no room left on a disk."
+    if isinstance(error, (ConnectionError, TimeoutError)) or (isinstance(error, OSError) and error.errno in AWAY):
+        return "The artifact store or the network could not be reached."
+    if any((kind.__module__, kind.__name__) in HTTP_CLIENT_ERRORS for kind in type(error).__mro__):
+        return "The artifact store could not be reached."
+    return None
