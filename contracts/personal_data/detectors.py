@@ -94,7 +94,7 @@ def _ip_address(match: re.Match[str]) -> Span | None:
 
 def _labelled_secret(match: re.Match[str]) -> Span | None:
     """A word alone is a type, a sentence or a placeholder more often than a secret."""
-    value = match["value"].rstrip(".,!?")
+    value = match["value"].rstrip(".,")
     if value.isalpha() or value.startswith(("$", "[", "<", "{", "%", "os.", "process.")):
         return None
     return match.start("value"), match.start("value") + len(value)
@@ -180,7 +180,7 @@ DETECTORS = (
     ),
     Detector(
         "secret",
-        re.compile(r"\b[a-z][a-z0-9+.-]{1,15}://[^\s/:@]{0,64}:(?P<value>[^\s/@]{1,128})@"),
+        re.compile(r"\b[a-z][a-z0-9+.-]{1,15}://[^\s/:@]{0,64}:(?P<value>[^\s/@\[\]]{1,128})@"),
         _group,
         needs=("://",),
     ),
@@ -196,7 +196,7 @@ DETECTORS = (
     ),
     Detector(
         "email",
-        re.compile(r"(?<![\w.+%-])[\w.+%-]{1,128}@(?:[\w-]{1,63}\.){1,8}[A-Za-z]{2,24}(?![\w-])"),
+        re.compile(r"(?<![\w.+%-])[\w.+%-]{1,64}(?:'[\w.+%-]{1,64})?@(?:[\w-]{1,63}\.){1,8}[A-Za-z]{2,24}(?![\w-])"),
         _group,
         needs=("@",),
     ),
