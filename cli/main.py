@@ -10,6 +10,7 @@ from cli.commands import (
     bench,
     chat,
     config,
+    dataset,
     down,
     finetune,
     jobs,
@@ -56,5 +57,6 @@ app.command("finetune")(finetune.finetune)
 app.add_typer(aliases.app, name="aliases")
 app.add_typer(release.app, name="release")
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(dataset.app, name="dataset")
 app.command("top")(top.top)
 app.command("bench")(bench.bench)

@@ -6,6 +6,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 JobStatus = Literal["validating_files", "queued", "running", "paused", "succeeded", "failed", "cancelled"]
 FINAL_STATUSES: frozenset[JobStatus] = frozenset({"succeeded", "failed", "cancelled"})
+AT_WORK: frozenset[JobStatus] = frozenset({"validating_files", "running"})
+"""A worker has the job."""
 
 JobQueueName = Literal["cpu", "gpu"]
 

@@ -110,6 +110,18 @@ class QueueSettings(Section):
     )
 
 
+class CaptureSettings(Section):
+    """Of the answers of keys that opted in (`flywheel keys create --capture 0.1`)."""
+
+    retention_days: Annotated[float, Field(gt=0)] = Field(
+        30.0, description="Days after which captured answers and feedback are deleted."
+    )
+    max_bytes: PositiveInt = Field(256 << 10, description="Longest request and answer together, in bytes.")
+    queue_bytes: PositiveInt = Field(
+        16 << 20, description="Bytes that wait to be redacted in each gateway; what finds no room is dropped."
+    )
+
+
 class EngineSettings(Section):
     host: str = Field("127.0.0.1", description="Address vLLM listens on, and that gateways reach it by.")
     port: PositiveInt = Field(8100, description="Port vLLM listens on.")
@@ -203,6 +215,7 @@ class Settings(BaseSettings):
     cache: CacheSettings = CacheSettings()
     gateway: GatewaySettings = GatewaySettings()
     queue: QueueSettings = QueueSettings()
+    capture: CaptureSettings = CaptureSettings()
     engine: EngineSettings = EngineSettings()
     on_demand: OnDemandSettings = OnDemandSettings()
     worker: WorkerSettings = WorkerSettings()

@@ -13,10 +13,12 @@ from starlette.routing import Route
 from contracts.settings import Settings
 from gateway.api import aliases as aliases_api
 from gateway.api import cache as cache_api
-from gateway.api import engines, files, fine_tuning, job_lifecycle, models
+from gateway.api import captures, engines, feedback, files, fine_tuning, job_lifecycle, models
 from gateway.api import releases as releases_api
 from gateway.api.aliases import AliasService
+from gateway.api.captures import CaptureService
 from gateway.api.engines import FleetService
+from gateway.api.feedback import FeedbackService
 from gateway.api.files import FileService
 from gateway.api.fine_tuning import FineTuningService
 from gateway.api.job_lifecycle import JobLifecycle
@@ -34,6 +36,10 @@ from gateway.cache.embedder import Embedder
 from gateway.cache.questions import QuestionIndex
 from gateway.cache.semantic import SemanticCache
 from gateway.cache.single_flight import SingleFlight
+from gateway.capture.feed import CaptureFeed
+from gateway.capture.marks import AnswerMarks
+from gateway.capture.retention import Retention
+from gateway.capture.taking import CaptureTaker
 from gateway.envelope import Envelope
 from gateway.errors import install_error_handlers
 from gateway.job_watch import JobWatch
@@ -60,8 +66,10 @@ from gateway.routing.shadow import Shadows
 from gateway.routing.traffic import Traffic, read_routing_table
 from store.aliases import AliasRepository
 from store.artifacts import ArtifactStore
+from store.captures import CaptureRepository
 from store.database import Database
 from store.demand import DemandStore
+from store.feedback import FeedbackRepository
 from store.files import FileRepository
 from store.job_checkpoints import CheckpointRepository
 from store.job_queue import JobQueue, create_celery
@@ -109,6 +117,10 @@ def create_app(settings: Settings) -> FastAPI:
     questions = QuestionIndex(pipe, most=settings.cache.semantic_questions)
     job_rows, job_queue = JobRepository(database), JobQueue(create_celery(settings.redis_url))
     job_watch = JobWatch(job_rows)
+    pepper = settings.auth.pepper.get_secret_value()
+    marks, capture_rows = AnswerMarks(pepper), CaptureRepository(database)
+    capture_feed = CaptureFeed(background, metrics, max_bytes=settings.capture.queue_bytes)
+    retention = Retention(capture_rows, retention_days=settings.capture.retention_days)
     traffic = Traffic(read_routing_table(settings.gateway.routing_file))
     alias_rows, release_rows = AliasRepository(database), ReleaseRepository(database)
     aliases = Aliases(traffic, directory, alias_rows)
@@ -129,6 +141,8 @@ def create_app(settings: Settings) -> FastAPI:
         shadows=Shadows(traffic, fleet, background, metrics, trials),
         forwarder=forwarder,
         recorder=Recorder(metrics, access_log, trials),
+        captures=CaptureTaker(capture_feed, settings.capture),
+        marks=marks,
         background=background,
         tracing=Tracing(tracer, exported=settings.telemetry.otlp_endpoint is not None),
         max_body_bytes=settings.gateway.max_body_bytes,
@@ -139,7 +153,7 @@ def create_app(settings: Settings) -> FastAPI:
         cache_work = (cache.run(), claims.renew_forever(), claims.listen_forever())
         release_work = (aliases.run(), trials.run())
         for work in (
-            *(directory.run(), fleet.run(), demand.run(), news.run(), admission.run()),
+            *(directory.run(), fleet.run(), demand.run(), news.run(), admission.run(), retention.run()),
             *cache_work,
             *release_work,
         ):
@@ -147,6 +161,7 @@ def create_app(settings: Settings) -> FastAPI:
         gc.collect()
         gc.freeze()  # what lives as long as the process need not be looked through again, which takes up to 0.1 s
         yield
+        capture_feed.close()
         await background.close()
         access_log.flush()
         fleet.close()
@@ -193,8 +208,11 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.job_watch = job_watch
     app.state.job_lifecycle = JobLifecycle(job_rows, CheckpointRepository(database), job_queue, job_watch, redis)
-    resources = (models, files, fine_tuning, job_lifecycle, engines, cache_api, aliases_api, releases_api)
-    for resource in resources:
+    app.state.capture_service = CaptureService(capture_rows, pepper)
+    app.state.feedback_service = FeedbackService(FeedbackRepository(database), capture_rows, directory, marks)
+    of_models = (models, engines, cache_api, aliases_api, releases_api)
+    of_data = (files, fine_tuning, job_lifecycle, captures, feedback)
+    for resource in (*of_models, *of_data):
         app.include_router(resource.router)
     app.include_router(
         create_operations_router(

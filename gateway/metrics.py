@@ -75,3 +75,9 @@ class Metrics:
             ["model", "reason"],
             registry=registry,
         )
+        self.captures = Counter(
+            "flywheel_captures",
+            "Sampled answers: written, skipped (no text to learn from), too_long, dropped (no room) or lost.",
+            ["result"],
+            registry=registry,
+        )

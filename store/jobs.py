@@ -9,13 +9,14 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, case, func, select, text, update
 from sqlalchemy.orm import Session, aliased
 
 from contracts.identifiers import new_id
 from contracts.jobs import (
+    AT_WORK,
     FINAL_STATUSES,
     EventLevel,
     EventType,
@@ -204,7 +205,7 @@ class JobRepository:
         )
         if tenant_limit is not None:
             taking = taking.where(_running_of_tenant(now) < tenant_limit)
-        broke_down = case((JobRow.status == "running", JobRow.attempts + 1), else_=JobRow.attempts)
+        broke_down = case((JobRow.status.in_(AT_WORK), JobRow.attempts + 1), else_=JobRow.attempts)
         with self._database.session() as session:
             if tenant_limit is not None:
                 _one_at_a_time_for_the_tenant_of(session, job_id)
@@ -271,12 +272,19 @@ class JobRepository:
         with self._database.session() as session:
             held_job(session, job_id, fence).lease_expires_at = int(time.time() + lease_s)
 
+    def set_working(self, job_id: str, fence: int, status: Literal["validating_files", "running"]) -> None:
+        """What a worker does with the job now. A job that was paused meanwhile stays so. Raises LeaseLost."""
+        with self._database.session() as session:
+            row = held_job(session, job_id, fence)
+            if row.status in AT_WORK:
+                row.status = status
+
     def release(self, job_id: str, fence: int) -> JobStatus:
         """Gives the lease back without an end: the job is paused, or queued for another worker to take at once."""
         with self._database.session() as session:
             row = held_job(session, job_id, fence)
             row.lease_expires_at = None
-            if row.status == "running":
+            if row.status in AT_WORK:
                 row.status = "queued"
             return _to_job(row).status
 

@@ -9,6 +9,7 @@ from typing import Self
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from contracts.jobs import AT_WORK
 from store.job_rows import LeaseLost
 from store.jobs import JobRepository
 
@@ -92,7 +93,7 @@ class Heartbeat:
             now = time.monotonic()
             try:
                 # It is paused, or paused and resumed already; either way this attempt comes to rest.
-                self._rest = self._rest or self._jobs.held_status(self._job_id, self._fence) != "running"
+                self._rest = self._rest or self._jobs.held_status(self._job_id, self._fence) not in AT_WORK
                 if now - renewed_at >= self._lease_s / RENEWALS_PER_LEASE:
                     self._jobs.renew(self._job_id, self._fence, lease_s=self._lease_s)
                     renewed_at = now

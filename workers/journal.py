@@ -1,6 +1,7 @@
 """What a job tells while it runs: events in SQL, in their order, without stopping for a database that is away."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import structlog
 
@@ -29,6 +30,14 @@ class Journal:
             self.write()
         except DATABASE_ERRORS as error:
             log.warning("event kept until the database is back", reason=type(error).__name__)
+
+    def set_working(self, status: Literal["validating_files", "running"]) -> None:
+        """Best effort: what a job does now is no loss where it is not told."""
+        try:
+            self._jobs.set_working(self._job_id, self._fence, status)
+            self._told(self._job_id)
+        except DATABASE_ERRORS as error:
+            log.warning("status not written", reason=type(error).__name__)
 
     def write(self) -> None:
         """Writes what is kept. Raises SQLAlchemy's errors too."""

@@ -1,6 +1,8 @@
 """What a job family sees of its job: where to tell, when to stop, and what to work with."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -104,6 +106,13 @@ class JobRun:
         """One small transaction; waits for no database that is away. Raises LeaseLost."""
         event = NewJobEvent(message=text, type="metrics", data=data, created_at=int(time.time()))
         self._journal.tell(event, estimated_finish_at=estimated_finish_at)
+
+    @contextmanager
+    def validating_files(self) -> Iterator[None]:
+        """The job's status tells so while the block runs. Raises LeaseLost."""
+        self._journal.set_working("validating_files")
+        yield
+        self._journal.set_working("running")
 
     def save_checkpoint(self, folder: Path, *, step: int, metrics: dict[str, float]) -> None:
         """Stores `folder` as the state after `step`, to go on from if this attempt does not reach the end.

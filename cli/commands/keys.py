@@ -3,13 +3,13 @@
 SQLAlchemy is imported only where a command needs it, because its import takes longer than most commands.
 """
 
-import re
 import time
 from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
+from cli.durations import seconds_of
 from cli.errors import CliError
 from cli.home import Home
 from cli.limits import (
@@ -28,9 +28,7 @@ from contracts.invalidation import Invalidation
 from contracts.keys import ALL_SCOPES, ApiKey, Scope
 from contracts.settings import Settings
 
-SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-
-app = typer.Typer(help="Make, list and revoke API keys.", no_args_is_help=True)
+app = typer.Typer(help="Make, list, capture and revoke API keys.", no_args_is_help=True)
 
 
 @app.command()
@@ -50,13 +48,16 @@ def create(
     budget_tokens_month: TokensPerMonth = None,
     budget_money_day: MoneyPerDay = None,
     budget_money_month: MoneyPerMonth = None,
+    capture: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Share of its answers that is captured, for example 0.1.")
+    ] = None,
     expires_in: Annotated[str | None, typer.Option(help="For example 30m, 12h or 90d.")] = None,
     semantic_cache: Annotated[
         bool, typer.Option("--semantic-cache", help="Repeats may get the kept answer to a similar question.")
     ] = False,
 ) -> None:
     """Make a key. Its secret is shown once, now."""
-    expires_at = None if expires_in is None else int(time.time()) + _seconds(expires_in)
+    expires_at = None if expires_in is None else int(time.time()) + seconds_of(expires_in)
     from cli.key_store import open_keys
 
     with open_keys(_settings()) as keys:
@@ -65,6 +66,7 @@ def create(
             name=name,
             scopes=_scopes(scope),
             models=model or None,
+            capture=capture or None,
             expires_at=expires_at,
             semantic_cache=semantic_cache,
             requests_per_minute=rpm,
@@ -86,12 +88,13 @@ def list_keys() -> None:
 
     with open_keys(_settings()) as keys:
         known = keys.all()
-    table = make_table("id", "name", "tenant", "key", "scopes", "models", "limits", "cache", "state")
+    table = make_table("id", "name", "tenant", "key", "scopes", "models", "limits", "cache", "capture", "state")
     for key in known:
         models = "all" if key.models is None else " ".join(sorted(key.models))
         scopes, limits = " ".join(sorted(key.scopes)), describe_limits(key) or "default"
         cache = "semantic" if key.semantic_cache else "exact"
-        table.add_row(key.id, key.name, key.tenant, key.hint, scopes, models, limits, cache, _state(key))
+        capture = "none" if key.capture is None else f"{key.capture:.4g}"
+        table.add_row(key.id, key.name, key.tenant, key.hint, scopes, models, limits, cache, capture, _state(key))
     print_table(table)
 
 
@@ -111,6 +114,25 @@ def revoke(key_id: Annotated[str, typer.Argument(help="The key's id, from `flywh
         typer.echo(f"  Redis is not reached; gateways notice within {settings.auth.key_cache_s:.0f} s.", err=True)
 
 
+@app.command("capture")
+def set_capture(
+    key_id: Annotated[str, typer.Argument(help="The key's id, from `flywheel keys list`.")],
+    share: Annotated[float, typer.Argument(min=0, max=1, help="Share of its answers; 0 for none.")],
+) -> None:
+    """Capture a share of a key's answers from now on, or none. What was captured stays until it is erased."""
+    from cli.key_store import open_keys, publish
+
+    settings = _settings()
+    with open_keys(settings) as keys:
+        changed = keys.set_capture(key_id, share or None)
+    if changed is None:
+        raise CliError(f"There is no key `{key_id}`.", advice="`flywheel keys list` shows the ids.")
+    heard = publish(settings, Invalidation(kind="key", id=key_id))
+    typer.echo(f"{key_id}: {share:.4g} of its answers is captured." if share else f"{key_id}: nothing is captured.")
+    if not heard:
+        typer.echo(f"  Redis is not reached; gateways notice within {settings.auth.key_cache_s:.0f} s.", err=True)
+
+
 def _settings() -> Settings:
     return stack_settings(Home.find())
 
@@ -119,13 +141,6 @@ def _scopes(wanted: list[str] | None) -> list[Scope]:
     if unknown := [scope for scope in wanted or () if scope not in ALL_SCOPES]:
         raise CliError(f"There is no scope `{unknown[0]}`.", advice=f"Choose from {', '.join(ALL_SCOPES)}.")
     return [scope for scope in ALL_SCOPES if not wanted or scope in wanted]
-
-
-def _seconds(text: str) -> int:
-    match = re.fullmatch(r"([1-9][0-9]*)([smhd])", text)
-    if match is None:
-        raise CliError(f"`{text}` is not a length of time.", advice="Write for example 30m, 12h or 90d.")
-    return int(match[1]) * SECONDS[match[2]]
 
 
 def _state(key: ApiKey) -> str:

@@ -27,3 +27,5 @@ def _require(*scopes: Scope) -> Callable[[Request], Awaitable[ApiKey]]:
 AnyKey = Annotated[ApiKey, Depends(_require("inference", "jobs", "admin"))]
 AdminKey = Annotated[ApiKey, Depends(_require("admin"))]
 JobsKey = Annotated[ApiKey, Depends(_require("jobs"))]
+AdminOrJobsKey = Annotated[ApiKey, Depends(_require("admin", "jobs"))]
+InferenceKey = Annotated[ApiKey, Depends(_require("inference"))]

@@ -33,6 +33,9 @@ from gateway.cache.repeats import BYPASS, CacheUse
 from gateway.cache.replay import replay
 from gateway.cache.semantic import SemanticCache
 from gateway.cache.single_flight import SingleFlight
+from gateway.capture.copying import CopyingExchange
+from gateway.capture.marks import AnswerMarks
+from gateway.capture.taking import CaptureTaker
 from gateway.limits.admission import AdmissionControl
 from gateway.queueing.deadline import NO_DEADLINE, Deadline
 from gateway.queueing.queue import EngineQueue
@@ -84,6 +87,8 @@ class DataPath:
     shadows: Shadows
     forwarder: Forwarder
     recorder: Recorder
+    captures: CaptureTaker
+    marks: AnswerMarks
     background: Background
     tracing: Tracing
     max_body_bytes: int
@@ -155,6 +160,8 @@ class DataPathEndpoint:
             progress.cache = "hit"
             await replay(exchange, kept, result=b"hit")
             return
+        if key.capture is not None:
+            exchange = path.captures.watch(exchange, key, request)
 
         async def generate(shared: Exchange) -> KeptAnswer | None:
             return await self._generate(shared, progress, card, request, body, use)
@@ -173,6 +180,16 @@ class DataPathEndpoint:
                 )
         finally:
             self._settle(progress)
+        if isinstance(exchange, CopyingExchange) and progress.cache != "collapsed":
+            path.captures.take(
+                exchange,
+                key,
+                self._route,
+                body,
+                model=progress.card.name,
+                usage=progress.usage,
+                first_byte_s=progress.first_byte_s,
+            )
 
     async def _generate(
         self,
@@ -280,7 +297,7 @@ class DataPathEndpoint:
             RoutingRequest(card.name, request, session_of(request, exchange.request_headers)),
             request,
             body,
-            _engine_headers(exchange, progress),
+            self._engine_headers(exchange, progress, card),
             patiently=patiently,
         )
         try:
@@ -318,11 +335,12 @@ class DataPathEndpoint:
         elif progress.first_byte_s is not None and not exchange.finished:
             await exchange.finish(error_event(error))
 
-
-def _engine_headers(exchange: Exchange, progress: Progress) -> HeaderList:
-    """The client's own headers end here; what goes on is the trace context and the request id."""
-    return [
-        (b"content-type", b"application/json"),
-        (REQUEST_ID_HEADER, exchange.request_id.encode()),
-        (b"traceparent", progress.trace.traceparent),
-    ]
+    def _engine_headers(self, exchange: Exchange, progress: Progress, card: ModelCard) -> HeaderList:
+        """The client's own headers end here; what goes on is the trace context and the request id, marked."""
+        assert progress.key is not None
+        request_id = self._path.marks.mark(exchange.request_id, progress.key.tenant, card.name)
+        return [
+            (b"content-type", b"application/json"),
+            (REQUEST_ID_HEADER, request_id.encode()),
+            (b"traceparent", progress.trace.traceparent),
+        ]

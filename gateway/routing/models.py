@@ -54,6 +54,10 @@ class ModelDirectory:
             seen.add(card.name)
         return card.name
 
+    def of_tenant(self, tenant: str) -> list[str]:
+        """Names of the models that answer this tenant, whatever its keys may use."""
+        return [card.name for card in self._cards.values() if card.tenant in (None, tenant)]
+
     async def refresh(self) -> None:
         cards = await asyncio.to_thread(self._models.all)
         self._cards = {card.name: card for card in cards}

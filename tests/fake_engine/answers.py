@@ -82,8 +82,15 @@ def _decode(ids: list[int]) -> tuple[str, list[int]] | None:
 
 
 def answer_to(
-    kind: str, request: dict[str, Any], *, tokens: int, token_bytes: int | None, silent_tokens: bool = False
+    kind: str,
+    request: dict[str, Any],
+    *,
+    tokens: int,
+    token_bytes: int | None,
+    silent_tokens: bool = False,
+    request_id: str | None = None,
 ) -> Answer:
+    """As vLLM does, the answer's id is made of the request's where one was sent."""
     prompt = request.get("prompt")
     begun = _decode(prompt) if isinstance(prompt, list) and prompt and isinstance(prompt[0], int) else None
     if begun is not None:
@@ -93,7 +100,7 @@ def answer_to(
     length = tokens if asked is None else min(tokens, asked)
     per_prompt = range(request.get("n") or 1)
     return Answer(
-        id=f"{'chatcmpl' if kind == 'chat' else 'cmpl'}-{hashlib.sha256(''.join(prompts).encode()).hexdigest()[:16]}",
+        id=f"{'chatcmpl' if kind == 'chat' else 'cmpl'}-{request_id or _digest(prompts)}",
         kind=kind,
         model=request["model"],
         prompt_tokens=sum(count_tokens(prompt) for prompt in prompts),
@@ -110,6 +117,10 @@ def answer_to(
         else None,
         held_back=_held_back(request),
     )
+
+
+def _digest(prompts: list[str]) -> str:
+    return hashlib.sha256("".join(prompts).encode()).hexdigest()[:16]
 
 
 def _continuation(

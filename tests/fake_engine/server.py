@@ -83,7 +83,9 @@ class FakeEngine:
         self._asked[model] += 1
         try:
             async with self._places.one_of(behaviour.capacity, connection):
-                await self._infer(connection, response, behaviour, request.path, received.body)
+                await self._infer(
+                    connection, response, behaviour, request.path, received.body, request.headers.get("x-request-id")
+                )
             received.finished = True
         except ClientGone:
             received.client_gone = True
@@ -107,7 +109,13 @@ class FakeEngine:
         return self._behaviour
 
     async def _infer(
-        self, connection: Connection, response: Response, behaviour: Behaviour, path: str, request: Any
+        self,
+        connection: Connection,
+        response: Response,
+        behaviour: Behaviour,
+        path: str,
+        request: Any,
+        request_id: str | None,
     ) -> None:
         if behaviour.status is not None:
             refusal = answers.error(behaviour.status, "The fake engine was told to fail.", "InternalServerError")
@@ -135,6 +143,7 @@ class FakeEngine:
             tokens=behaviour.tokens,
             token_bytes=behaviour.token_bytes,
             silent_tokens=behaviour.silent_tokens,
+            request_id=request_id,
         )
         if request.get("stream"):
             await self._stream(connection, response, behaviour, answer)

@@ -7,6 +7,8 @@ from contracts.fine_tuning import FineTuningSpec, ReinforcementSpec
 from contracts.graders import RewardModelGrader
 from contracts.identifiers import fine_tuned_model_name
 from contracts.models import ModelCard
+from workers.finetune.checks import check_data
+from workers.finetune.estimate import TOKENS_PER_SECOND
 from workers.finetune.files import fetch_file
 from workers.finetune.launch import train
 from workers.finetune.task import DataFile, Trained, TrainingTask
@@ -34,7 +36,10 @@ def fine_tune(spec: FineTuningSpec, run: JobRun, training: str) -> JobResult:
         reward_model=_reward_model(spec, run),
     )
     run.check()
+    check_data(task, run)
+    began_at = time.monotonic()
     trained = train(training, task, run)
+    tokens_per_second = round(trained.tokens / (time.monotonic() - began_at), 1)
     run.check(may_save=True)
     digest = run.resources.artifacts.upload_folder(task.output, run.artifact_folder)
     if trained.form == "unserved":
@@ -42,11 +47,11 @@ def fine_tune(spec: FineTuningSpec, run: JobRun, training: str) -> JobResult:
             "The job succeeded. No engine can serve a learnt prefix, so there is no model; its weights are kept at"
         )
         return JobResult(f"{message} `{run.artifact_folder}` in the artifact store.", None, trained.tokens)
-    card = _result_card(task, trained, run, digest)
+    card = _result_card(task, trained, run, digest, tokens_per_second)
     return JobResult(f"The job succeeded. The model is `{card.name}`.", card, trained.tokens)
 
 
-def _result_card(task: TrainingTask, trained: Trained, run: JobRun, digest: str) -> ModelCard:
+def _result_card(task: TrainingTask, trained: Trained, run: JobRun, digest: str, tokens_per_second: float) -> ModelCard:
     base, spec = task.base, task.spec
     return ModelCard(
         name=fine_tuned_model_name(base.name, run.job.tenant, spec.suffix, run.job.id),
@@ -58,7 +63,7 @@ def _result_card(task: TrainingTask, trained: Trained, run: JobRun, digest: str)
         digest=digest,
         data_digest=spec.training_file_digest,
         job=run.job.id,
-        metrics=trained.metrics,
+        metrics={**trained.metrics, TOKENS_PER_SECOND: tokens_per_second},
         licence=base.licence,
         context_length=base.context_length,
         input_price=base.input_price,

@@ -39,7 +39,9 @@ async def test_a_model_without_an_engine_is_answered_by_its_fallback(serving: Se
         answer = await client.post(CHAT, json=chat_body(model="orphan", temperature=0))
         again = await client.post(CHAT, json=chat_body(model="orphan", temperature=0))
         own = await client.post(CHAT, json=chat_body())
+        judged = await client.post("/v1/feedback", json={"response_id": answer.json()["id"], "rating": "up"})
 
+    assert judged.json()["model"] == MODEL
     assert (answer.status_code, answer.headers["x-flywheel-model"], answer.json()["model"]) == (200, MODEL, MODEL)
     assert again.headers["x-flywheel-cache"] == "miss"  # what a fallback says is not kept as the model's own
     assert "x-flywheel-model" not in own.headers

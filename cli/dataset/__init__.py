@@ -1,0 +1,1 @@
+"""Training files out of captured answers and tables."""
