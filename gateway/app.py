@@ -50,6 +50,7 @@ from gateway.redis_pipe import RedisPipe
 from gateway.relay.access_log import AccessLog
 from gateway.relay.endpoint import DataPath, DataPathEndpoint
 from gateway.relay.forward import Forwarder
+from gateway.relay.generation import Generation
 from gateway.relay.hedging import HedgedForwarder
 from gateway.relay.record import Recorder
 from gateway.relay.route import ROUTES
@@ -130,20 +131,22 @@ def create_app(settings: Settings) -> FastAPI:
     forwarder = (HedgedForwarder if settings.gateway.hedging else Forwarder)(fleet, metrics)
     data_path = DataPath(
         authenticator=authenticator,
+        aliases=aliases,
         models=directory,
-        admission=admission,
         cache=cache,
+        admission=admission,
         semantic=SemanticCache(cache, questions, Embedder(forwarder), directory, settings.cache, metrics),
         flights=SingleFlight(cache, claims, background, metrics),
-        queue=queue,
-        aliases=aliases,
-        fallbacks=Fallbacks(traffic, directory, metrics),
-        shadows=Shadows(traffic, fleet, background, metrics, trials),
-        forwarder=forwarder,
-        recorder=Recorder(metrics, access_log, trials),
+        generation=Generation(
+            queue=queue,
+            fallbacks=Fallbacks(traffic, directory, metrics),
+            shadows=Shadows(traffic, fleet, background, metrics, trials),
+            forwarder=forwarder,
+            marks=marks,
+            max_kept_bytes=cache.max_entry_bytes,
+        ),
         captures=CaptureTaker(capture_feed, settings.capture),
-        marks=marks,
-        background=background,
+        recorder=Recorder(metrics, access_log, trials),
         tracing=Tracing(tracer, exported=settings.telemetry.otlp_endpoint is not None),
         max_body_bytes=settings.gateway.max_body_bytes,
     )

@@ -6,69 +6,38 @@ A request meets, in this order: authentication, decoding, the model, limits and 
 engine, and the way back. Everything that can wait is done after the last byte was sent.
 """
 
-import asyncio
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 import structlog
 
-from contracts.errors import (
-    ApiError,
-    EngineError,
-    EnginesFull,
-    EngineTimeout,
-    InvalidValue,
-    NoEngineAvailable,
-    RateLimitExceeded,
-    ServerError,
-)
+from contracts.errors import ApiError, InvalidValue, RateLimitExceeded, ServerError
 from contracts.keys import Scope as KeyScope
 from contracts.models import ModelCard
-from contracts.openai import DataPathRequest
 from gateway.auth.keys import Authenticator
-from gateway.background import Background
 from gateway.cache.answers import AnswerCache
 from gateway.cache.kept import KeptAnswer
-from gateway.cache.repeats import BYPASS, CacheUse
 from gateway.cache.replay import replay
 from gateway.cache.semantic import SemanticCache
 from gateway.cache.single_flight import SingleFlight
 from gateway.capture.copying import CopyingExchange
-from gateway.capture.marks import AnswerMarks
 from gateway.capture.taking import CaptureTaker
 from gateway.limits.admission import AdmissionControl
 from gateway.queueing.deadline import NO_DEADLINE, Deadline
-from gateway.queueing.queue import EngineQueue
-from gateway.relay import engine_errors
-from gateway.relay.answer import pass_on
-from gateway.relay.answering import Answering
-from gateway.relay.decode import check_length, decode_request, estimate_tokens, rename_model, without_priority
-from gateway.relay.exchange import (
-    MODEL_HEADER,
-    REQUEST_ID_HEADER,
-    AsgiExchange,
-    ClientDisconnected,
-    Exchange,
-    HeaderList,
-    Receive,
-    Scope,
-    Send,
-)
-from gateway.relay.forward import Forwarder
+from gateway.relay.call import Call
+from gateway.relay.decode import check_length, decode_request, estimate_tokens, rename_model
+from gateway.relay.exchange import MODEL_HEADER, AsgiExchange, ClientDisconnected, Exchange, Receive, Scope, Send
+from gateway.relay.generation import ENGINE_FAILURES, Generation
 from gateway.relay.record import Progress, Recorder
 from gateway.relay.route import DataPathRoute
 from gateway.relay.sse import error_event
 from gateway.relay.tracing import Tracing
-from gateway.relay.upstream import UpstreamError
 from gateway.routing.aliases import Aliases
-from gateway.routing.fallbacks import Fallbacks
 from gateway.routing.models import ModelDirectory
-from gateway.routing.request import RoutingRequest, session_of
-from gateway.routing.shadow import Shadows
+from gateway.routing.request import session_of
 
 INFERENCE: tuple[KeyScope, ...] = ("inference",)
-ENGINE_FAILURES = (NoEngineAvailable, EngineError, EngineTimeout)
-CANDIDATE_FAILURES = (*ENGINE_FAILURES, EnginesFull)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,20 +45,15 @@ class DataPath:
     """The parts that a request meets. Built once, in `gateway.app`."""
 
     authenticator: Authenticator
+    aliases: Aliases
     models: ModelDirectory
-    admission: AdmissionControl
     cache: AnswerCache
+    admission: AdmissionControl
     semantic: SemanticCache
     flights: SingleFlight
-    queue: EngineQueue
-    aliases: Aliases
-    fallbacks: Fallbacks
-    shadows: Shadows
-    forwarder: Forwarder
-    recorder: Recorder
+    generation: Generation
     captures: CaptureTaker
-    marks: AnswerMarks
-    background: Background
+    recorder: Recorder
     tracing: Tracing
     max_body_bytes: int
 
@@ -122,203 +86,90 @@ class DataPathEndpoint:
             self._path.recorder.record(self._route, exchange, progress)
 
     async def _answer(self, exchange: Exchange, progress: Progress) -> None:
-        path = self._path
+        call = await self._understand(exchange, progress)
+        kept = await self._admit(call, exchange)
+        if kept is not None:
+            progress.cache = "hit"
+            await replay(exchange, kept, result=b"hit")
+            return
+        try:
+            async with progress.deadline.enforced():
+                await self._answer_anew(call, exchange)
+        finally:
+            self._settle(progress)
+
+    async def _understand(self, exchange: Exchange, progress: Progress) -> Call:
+        """Who asks what of which model. Raises ApiError with the field that is wrong."""
+        path, route = self._path, self._route
         key = progress.key = await path.authenticator.authenticate(
             exchange.header(b"authorization"), address=exchange.client_address, scopes=INFERENCE
         )
         progress.deadline = Deadline.of(exchange.request_headers)
         body = await exchange.read_body(path.max_body_bytes)
         request = decode_request(body, self._decoder)
+        session = session_of(request, exchange.request_headers)
         if path.aliases.knows(request.model):
-            subject = session_of(request, exchange.request_headers) or key.id
-            card, progress.trial = path.aliases.resolve(request.model, key, subject)
+            card, progress.trial = path.aliases.resolve(request.model, key, session or key.id)
             body = rename_model(body, card.name)
             exchange.headers.append((MODEL_HEADER, card.name.encode()))
         else:
             card = path.models.require(request.model, key)
         progress.card = card
-        if card.task not in self._route.tasks:
-            raise InvalidValue(f"The model `{card.name}` cannot be used at {self._route.path}.", param="model")
+        self._check_task(card)
         check_length(request, card)
-        use = path.cache.use(request, body, card, self._route.path, exchange.request_headers)
-        kept = path.cache.recall(key.tenant, use)
+        use = path.cache.use(request, body, card, route.path, exchange.request_headers)
+        return Call(route, key, request, body, card, session, use, progress)
+
+    async def _admit(self, call: Call, exchange: Exchange) -> KeptAnswer | None:
+        """The kept answer, if there is one, within the limits of key and tenant. Raises what admission raises."""
+        path, progress, tenant, use = self._path, call.progress, call.key.tenant, call.use
+        kept = path.cache.recall(tenant, use)
         if kept is None and use.max_age_s is not None:
-            kept = await path.cache.find(key.tenant, use)
-        prompt_tokens, completion_tokens = estimate_tokens(request, body, card) if kept is None else (0, 0)
-        progress.estimated_tokens = prompt_tokens + completion_tokens
+            kept = await path.cache.find(tenant, use)
+        looks = kept is None and use.read and use.max_age_s is None
+        prompt_tokens, completion_tokens = (0, 0)
+        if kept is None:
+            prompt_tokens, completion_tokens = estimate_tokens(call.request, call.body, call.card)
+            progress.estimated_tokens = prompt_tokens + completion_tokens
         admission = progress.admission = await path.admission.admit(
-            key,
-            card,
+            call.key,
+            call.card,
             prompt_tokens=prompt_tokens,
             completion_tokens=completion_tokens,
-            cache_digest=use.digest if kept is None and use.read and use.max_age_s is None else None,
+            cache_digest=use.digest if looks else None,
         )
         exchange.headers += admission.headers
-        if admission.cached is not None:
-            kept = path.cache.open(key.tenant, use, admission.cached)
-        if kept is not None:
-            progress.cache = "hit"
-            await replay(exchange, kept, result=b"hit")
-            return
+        return kept if admission.cached is None else path.cache.open(tenant, use, admission.cached)
+
+    async def _answer_anew(self, call: Call, exchange: Exchange) -> None:
+        """By the answer to a question that is alike, by one that is being generated, or by an engine."""
+        path, key, progress = self._path, call.key, call.progress
+        progress.cache = "miss" if call.use.read else "bypass"
+        if key.semantic_cache and call.use.read:
+            call.use, similar = await path.semantic.find(key.tenant, call.request, call.body, call.card, call.use)
+            if similar is not None:
+                progress.cache = "semantic"
+                await replay(exchange, similar.answer, result=b"semantic", more=similar.headers)
+                return
         if key.capture is not None:
-            exchange = path.captures.watch(exchange, key, request)
-
-        async def generate(shared: Exchange) -> KeptAnswer | None:
-            return await self._generate(shared, progress, card, request, body, use)
-
-        progress.cache = "miss" if use.read else "bypass"
-        try:
-            async with progress.deadline.enforced():
-                if key.semantic_cache and use.read:
-                    use, similar = await path.semantic.find(key.tenant, request, body, card, use)
-                    if similar is not None:
-                        progress.cache = "semantic"
-                        await replay(exchange, similar.answer, result=b"semantic", more=similar.headers)
-                        return
-                progress.cache = await path.flights.answer(
-                    exchange, key.tenant, use, generate, leads=progress.deadline is NO_DEADLINE
-                )
-        finally:
-            self._settle(progress)
+            exchange = path.captures.watch(exchange, key, call.request)
+        body, generate = call.body, partial(path.generation.generate, call)
+        leads = progress.deadline is NO_DEADLINE
+        progress.cache = await path.flights.answer(exchange, key.tenant, call.use, generate, leads=leads)
         if isinstance(exchange, CopyingExchange) and progress.cache != "collapsed":
             path.captures.take(
                 exchange,
                 key,
                 self._route,
                 body,
-                model=progress.card.name,
+                model=call.card.name,
                 usage=progress.usage,
                 first_byte_s=progress.first_byte_s,
             )
 
-    async def _generate(
-        self,
-        exchange: Exchange,
-        progress: Progress,
-        card: ModelCard,
-        request: DataPathRequest,
-        body: bytes,
-        use: CacheUse,
-    ) -> KeptAnswer | None:
-        """Relays an engine's answer, and ends all work at once when the client leaves."""
-        task = asyncio.current_task()
-        assert task is not None
-        gone = False
-
-        def leave() -> None:
-            nonlocal gone
-            if not exchange.finished:
-                gone = True
-                task.cancel()
-
-        exchange.watch(leave)
-        if getattr(request, "priority", None) is not None:
-            body = without_priority(body)
-        try:
-            self._path.shadows.copy(request, body, model=card.name, path=self._route.engine_path, trial=progress.trial)
-            return await self._relay_first(exchange, progress, card, request, body, use)
-        except asyncio.CancelledError:
-            if gone and task.uncancel() == 0:
-                raise ClientDisconnected from None
-            raise
-        finally:
-            exchange.watch(None)
-
-    async def _relay_first(
-        self,
-        exchange: Exchange,
-        progress: Progress,
-        card: ModelCard,
-        request: DataPathRequest,
-        body: bytes,
-        use: CacheUse,
-    ) -> KeptAnswer | None:
-        """Relays the answer of the model, or of the first of its fallbacks that gives one, which is not kept.
-
-        A release's candidate is replaced also where its engines are full, which the stable model's may not be.
-        """
-        assert progress.key is not None
-        trial = progress.trial
-        replaced = CANDIDATE_FAILURES if trial is not None and trial.is_candidate else ENGINE_FAILURES
-        for fallback in self._path.fallbacks.of(card, progress.key, request, trial):
-            try:
-                return await self._relay_in_turn(exchange, progress, card, request, body, use, patiently=False)
-            except replaced:
-                if exchange.status is not None:
-                    raise
-            progress.failed = True
-            self._path.fallbacks.note(card, fallback)
-            progress.card, card, use = fallback, fallback, BYPASS
-            body = rename_model(body, card.name)
-            exchange.headers = [header for header in exchange.headers if header[0] != MODEL_HEADER]
-            exchange.headers.append((MODEL_HEADER, card.name.encode()))
-        return await self._relay_in_turn(exchange, progress, card, request, body, use)
-
-    async def _relay_in_turn(
-        self,
-        exchange: Exchange,
-        progress: Progress,
-        card: ModelCard,
-        request: DataPathRequest,
-        body: bytes,
-        use: CacheUse,
-        *,
-        patiently: bool = True,
-    ) -> KeptAnswer | None:
-        """Relays an engine's answer once there is a place for it."""
-        assert progress.key is not None
-        place = self._path.queue.place(
-            card,
-            tenant=progress.key.tenant,
-            tokens=progress.estimated_tokens,
-            priority=getattr(request, "priority", None) or 0,
-            deadline=progress.deadline,
-        )
-        async with place, progress.deadline.enforced():
-            kept = await self._relay(exchange, progress, card, request, body, use, patiently=patiently)
-            place.used_tokens = progress.usage.total_tokens or None
-            return kept
-
-    async def _relay(
-        self,
-        exchange: Exchange,
-        progress: Progress,
-        card: ModelCard,
-        request: DataPathRequest,
-        body: bytes,
-        use: CacheUse,
-        *,
-        patiently: bool = True,
-    ) -> KeptAnswer | None:
-        answering = Answering(
-            self._path.forwarder,
-            self._route,
-            card,
-            RoutingRequest(card.name, request, session_of(request, exchange.request_headers)),
-            request,
-            body,
-            self._engine_headers(exchange, progress, card),
-            patiently=patiently,
-        )
-        try:
-            response = await answering.begin()
-            if response.status != 200:
-                raw = await response.read(engine_errors.MAX_ERROR_BYTES)
-                raise engine_errors.translate(response.status, raw, prompt_field=self._route.prompt_field)
-            return await pass_on(
-                exchange,
-                progress,
-                response,
-                answering,
-                max_copy_bytes=self._path.cache.max_entry_bytes if use.write else 0,
-            )
-        except UpstreamError as error:
-            self._log.warning("answer broke off", reason=type(error).__name__)
-            raise EngineError("The engine failed in the middle of its answer.") from None
-        finally:
-            answering.end()
-            if answering.engine is not None:
-                progress.engine = answering.engine.lease.engine
+    def _check_task(self, card: ModelCard) -> None:
+        if card.task not in self._route.tasks:
+            raise InvalidValue(f"The model `{card.name}` cannot be used at {self._route.path}.", param="model")
 
     def _settle(self, progress: Progress) -> None:
         """Gives back what was reserved and not used. An answer cut short states no usage: what it reserved is spent."""
@@ -334,13 +185,3 @@ class DataPathEndpoint:
             await exchange.send_error(error)
         elif progress.first_byte_s is not None and not exchange.finished:
             await exchange.finish(error_event(error))
-
-    def _engine_headers(self, exchange: Exchange, progress: Progress, card: ModelCard) -> HeaderList:
-        """The client's own headers end here; what goes on is the trace context and the request id, marked."""
-        assert progress.key is not None
-        request_id = self._path.marks.mark(exchange.request_id, progress.key.tenant, card.name)
-        return [
-            (b"content-type", b"application/json"),
-            (REQUEST_ID_HEADER, request_id.encode()),
-            (b"traceparent", progress.trace.traceparent),
-        ]
