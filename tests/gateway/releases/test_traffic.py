@@ -158,7 +158,9 @@ async def test_a_roll_back_by_hand_reaches_every_gateway_under_load_within_a_sec
 
     gateways = (releasing.gateway, second)
     running = [asyncio.create_task(load(gateway, number)) for number in range(12) for gateway in gateways]
-    await asyncio.sleep(1)
+    async with asyncio.timeout(30):
+        while sum(model == CANDIDATE for _, _, model in answered) < 20:
+            await asyncio.sleep(0.1)
     rolled_back = await asyncio.to_thread(releasing.call, "POST", f"{RELEASES}/{release}/rollback")
     at = time.monotonic()
     await asyncio.sleep(1.5)
@@ -167,9 +169,7 @@ async def test_a_roll_back_by_hand_reaches_every_gateway_under_load_within_a_sec
 
     assert rolled_back.status_code == 200
     assert {status for _, status, _ in answered} == {200}
-    before = Counter(model for began, _, model in answered if began < at - 0.1)
     late = [began - at for began, _, model in answered if model == CANDIDATE and began > at]
-    assert before[CANDIDATE] > 20
     assert max(late, default=0.0) < 1.0
     print(f"last request to the candidate began {max(late, default=0.0) * 1000:.0f} ms after the roll-back's answer")
 
