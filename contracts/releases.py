@@ -60,7 +60,7 @@ class EvaluationPolicy(Part):
 
 
 class ErrorRateGate(Part):
-    max_increase: Margin = Field(0.02, description="Candidate's error rate minus stable's must surely be below it.")
+    max_increase: Margin = Field(0.05, description="Candidate's error rate minus stable's must surely be below it.")
     max_rate: Margin | None = Field(None, description="The candidate's error rate itself must surely be below it.")
 
 

@@ -211,6 +211,25 @@ def events(answer: Answer) -> Iterator[bytes]:
     yield b"data: [DONE]\n\n"
 
 
+def tokenized(request: dict[str, Any]) -> dict[str, Any]:
+    """A token is a byte. The template ends each turn, and a turn that is to be gone on with is left open."""
+    if "prompt" in request:
+        text = request["prompt"]
+    else:
+        turns = [f"<{turn['role']}>{turn['content']}" for turn in request["messages"]]
+        text = "</>".join(turns) + ("" if request.get("continue_final_message") else "</>")
+        text += "<assistant>" if request.get("add_generation_prompt", True) else ""
+    tokens = list(text.encode())
+    return {"count": len(tokens), "max_model_len": 2048, "tokens": tokens, "token_strs": None}
+
+
+def prompt_logprobs(prompt: list[int], log_likelihood: float) -> list[dict[str, Any] | None]:
+    """Of the first token nothing is told; of each other one itself, and the likeliest where that is another."""
+    likeliest = {"logprob": -0.1, "rank": 1, "decoded_token": "?"}
+    told = {"logprob": log_likelihood, "rank": 2, "decoded_token": "?"}
+    return [None, *({str(token): told, "0": likeliest} for token in prompt[1:])]
+
+
 def error(status: int, message: str, type: str, param: str | None = None) -> dict[str, Any]:
     return {"error": {"message": message, "type": type, "param": param, "code": status}}
 

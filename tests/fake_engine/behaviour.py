@@ -28,6 +28,9 @@ class Behaviour(BaseModel):
     token_bytes: int | None = None
     """Length of one token's text; short words if None."""
 
+    log_likelihood: float = -1.0
+    """Of each token of a prompt, in nats, where a completion asks for `prompt_logprobs`."""
+
     silent_tokens: bool = False
     """Every few tokens of a stream tell no text of their own: the next one does."""
 

@@ -124,6 +124,9 @@ class FakeEngine:
         if path.endswith("_lora_adapter"):
             await response.whole(*self._change_adapters(path, request))
             return
+        if path == "/tokenize":
+            await response.whole(200, answers.tokenized(request))
+            return
         if path not in INFERENCE_PATHS:
             await response.whole(404, {"detail": "Not Found"})
             return
@@ -150,7 +153,10 @@ class FakeEngine:
             return
         duration_s = behaviour.time_to_first_token_s + behaviour.time_between_tokens_s * (answer.completion_tokens - 1)
         await connection.pause(duration_s)
-        await response.whole(200, answers.body(answer))
+        body = answers.body(answer)
+        if request.get("prompt_logprobs") is not None:
+            body["choices"][0]["prompt_logprobs"] = answers.prompt_logprobs(request["prompt"], behaviour.log_likelihood)
+        await response.whole(200, body)
 
     async def _compute_prompt(
         self, connection: Connection, behaviour: Behaviour, kind: str, request: dict[str, Any]

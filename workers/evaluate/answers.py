@@ -50,7 +50,7 @@ class EvaluatedModel:
         whole = self._tokens(turns, add_generation_prompt=False, continue_final_message=True)
         begun = _common_prefix(prompt, whole)
         answer = self._ask(
-            "/v1/completions", {"prompt": whole, "max_tokens": 1, "temperature": 0, "prompt_logprobs": 0}
+            "/v1/completions", {"prompt": whole, "max_tokens": 1, "temperature": 0, "prompt_logprobs": 1}
         )
         told = answer["choices"][0]["prompt_logprobs"][begun:]
         likelihoods = [of_token[str(token)]["logprob"] for of_token, token in zip(told, whole[begun:], strict=True)]

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from contracts.keys import ALL_SCOPES
+from contracts.releases import Move
 from store.releases import ReleaseRepository
 from tests.fake_engine.process import FakeEngineProcess
 from tests.gateway.conftest import CHAT, MODEL, Serving, chat_body, model_card, wait_until
@@ -70,9 +71,7 @@ class Releasing:
         ]
 
     def put_in(self, release: str, state: str, stage: int = 0) -> None:
-        """Moves it there, as a controller would, and waits until the gateway knows."""
-        from contracts.releases import Move
-
+        """Moves it there in SQL, without news of it."""
         move = Move.model_validate({"state": state, "stage": stage, "reason": "a test"})
         assert self.rows.move(self.rows.get(release), move, actor="test") is not None
 
