@@ -11,7 +11,7 @@ DEV := .flywheel/envs/dev/bin
 SERVICES := cli gateway engine worker
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test test-long lint lock clean bench-fairness bench-gateway bench-routing profile-gateway
+.PHONY: help up down test test-long lint lock clean bench-adapters bench-fairness bench-gateway bench-routing profile-gateway
 
 help: ## Show this list.
 	@echo "Usage: make TARGET [VARIABLE=value]"
@@ -49,6 +49,10 @@ lock: ## Choose the packages' versions anew and write locks/.
 bench-gateway: ## Measure the gateway beside its peers; the last line is JSON.
 	@$(PYTHON) cli/bootstrap.py dev peers
 	@ENGINE=$(ENGINE) $(DEV)/python -m loadtests.peers $(if $(filter-out 0,$(QUICK)),--quick)
+
+bench-adapters: ## Measure how soon adapters answer and what they cost in memory; the last line is JSON.
+	@$(PYTHON) cli/bootstrap.py dev engine worker
+	@$(DEV)/python -m loadtests.adapters
 
 bench-fairness: ## Measure what a tenant feels of another one's flood; the last line is JSON.
 	@$(PYTHON) cli/bootstrap.py dev
