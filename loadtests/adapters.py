@@ -1,6 +1,7 @@
 """`python -m loadtests.adapters`: how soon an adapter answers, and what several of them cost in memory.
 
-A gateway, an agent and vLLM on this machine's CPU, with adapters of rank 8 (made here, untrained) and places for 4.
+A gateway, an agent and vLLM on this machine's CPU, adapters of rank 8 (made here, untrained) and places for 8; with
+`--simulated` the fake engine in vLLM's place, which leaves the time that Flywheel itself takes, and no memory.
 
 new: from the moment in which a job's card is committed and announced, as a worker does it, to the first token that the
 client of a streaming request gets which is sent then.
@@ -29,9 +30,8 @@ import psutil
 from tests.adapter_stage import MODEL, AdapterStage
 from tests.processes import ROOT
 
-PLACES = 4
+PLACES = 8
 ADAPTERS = 10
-MEMORY_ADAPTERS = 8
 WORKER_PYTHON = ROOT / ".flywheel/envs/worker/bin/python"
 MAP_WEIGHTS = """
 import sys, time
@@ -88,11 +88,11 @@ def measure_times(stage: AdapterStage) -> dict[str, dict[str, float]]:
 
 def measure_engine_memory(stage: AdapterStage) -> dict[str, object]:
     found: dict[str, object] = {}
-    for seed in range(MEMORY_ADAPTERS):
+    for seed in range(PLACES):
         card = stage.make_adapter(100 + seed)
         stage.register(card)
         stage.first_token_s(card.name)
-        if seed + 1 in (1, MEMORY_ADAPTERS):
+        if seed + 1 in (1, PLACES):
             family = psutil.Process(stage.agent.pid).children(recursive=True)
             found[f"{seed + 1}_adapters_mib"] = memory_of([process.pid for process in family])
     say(f"engine: {found}")
@@ -121,16 +121,16 @@ def measure_shared_weights(stage: AdapterStage) -> dict[str, object]:
 
 
 def main() -> None:
-    argparse.ArgumentParser(prog="python -m loadtests.adapters", description=__doc__).parse_args()
+    parser = argparse.ArgumentParser(prog="python -m loadtests.adapters", description=__doc__)
+    parser.add_argument("--simulated", action="store_true")
+    simulated = parser.parse_args().simulated
     result: dict[str, object] = {}
-    with tempfile.TemporaryDirectory(prefix="flywheel-adapters-") as folder:
-        with ExitStack() as stack:
-            stage = AdapterStage(Path(folder) / "times", stack, places=PLACES)
-            result["first_token"] = measure_times(stage)
-        with ExitStack() as stack:
-            stage = AdapterStage(Path(folder) / "memory", stack, places=MEMORY_ADAPTERS)
-            result["engine_memory"] = measure_engine_memory(stage)
+    with tempfile.TemporaryDirectory(prefix="flywheel-adapters-") as folder, ExitStack() as stack:
+        stage = AdapterStage(Path(folder), stack, places=PLACES, simulated=simulated)
+        if not simulated:
             result["base_weights_memory"] = measure_shared_weights(stage)
+            result["engine_memory"] = measure_engine_memory(stage)
+        result["first_token"] = measure_times(stage)
     print(json.dumps(result))
 
 

@@ -1,7 +1,9 @@
 """A gateway before a real agent and vLLM, with few places for adapters, and adapters as jobs make them."""
 
 import json
+import os
 import subprocess
+import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,12 +23,18 @@ from tests.processes import ROOT, Process, free_port
 
 MODEL = "smollm2-135m-instruct"
 KV_CACHE_GIB = 0.25
+NONSENSE_BYTES = 10 << 20
+"""About an adapter of rank 8 on all linear layers of this model, in 32 bits."""
+STAND_IN = ROOT / "tests/inference/stand_in"
 ENGINE_PYTHON = ROOT / ".flywheel/envs/engine/bin/python"
 
 
 class AdapterStage:
-    def __init__(self, folder: Path, stack: ExitStack, *, places: int) -> None:
+    """`simulated`: the fake engine in vLLM's place, which loads an adapter in no time, and adapters of random bytes."""
+
+    def __init__(self, folder: Path, stack: ExitStack, *, places: int, simulated: bool = False) -> None:
         self._folder = folder
+        self._simulated = simulated
         self.redis = stack.enter_context(Redis.from_url(stack.enter_context(ValkeyServer()).connection_url))
         redis_url = f"redis://127.0.0.1:{self.redis.connection_pool.connection_kwargs['port']}/0"
         settings = {"FLYWHEEL_CACHE__ENABLED": "false"}
@@ -37,14 +45,17 @@ class AdapterStage:
         settings = self.gateway.settings | {
             "FLYWHEEL_ENGINE__PORT": str(free_port()),
             "FLYWHEEL_ENGINE__KV_CACHE_GIB": str(KV_CACHE_GIB),
-            "FLYWHEEL_ENGINE__CATALOGUE": str(_catalogue(folder, places)),
+            "FLYWHEEL_ENGINE__CATALOGUE": str(_catalogue(folder, places, simulated=simulated)),
             "FLYWHEEL_ENGINE__ADAPTER_RESIDENCE_S": "1",
         }
+        if simulated:
+            settings |= {"PYTHONPATH": f"{ROOT}{os.pathsep}{STAND_IN}"}
+        interpreter = sys.executable if simulated else str(ENGINE_PYTHON)
         self.agent = Process(
-            [str(ENGINE_PYTHON), "-m", "inference.agent", MODEL], log=folder / "agent.log", environment=settings
+            [interpreter, "-m", "inference.agent", MODEL], log=folder / "agent.log", environment=settings
         )
         stack.callback(self.agent.stop)
-        self.agent.wait_until(lambda: self.state(MODEL) == "live", timeout_s=300)
+        self.agent.wait_until(lambda: self.state(MODEL) == "live", timeout_s=600)
 
     def state(self, name: str) -> str | None:
         headers = {"authorization": f"Bearer {self.key}"}
@@ -54,10 +65,13 @@ class AdapterStage:
     def make_adapter(self, seed: int) -> ModelCard:
         """Trained and stored, as it is when its job is about to end."""
         folder = self._folder / f"adapter-{seed}"
-        base = self.models.get(MODEL)
-        assert base is not None
-        command = [str(ENGINE_PYTHON), "-m", "tests.made_models", f"adapter:{seed}", base.weights, str(folder)]
-        subprocess.run(command, cwd=ROOT, check=True)
+        if self._simulated:
+            _make_nonsense(folder)
+        else:
+            base = self.models.get(MODEL)
+            assert base is not None
+            command = [str(ENGINE_PYTHON), "-m", "tests.made_models", f"adapter:{seed}", base.weights, str(folder)]
+            subprocess.run(command, cwd=ROOT, check=True)
         path = f"models/{folder.name}"
         return ModelCard(
             name=f"ft:{MODEL}:bench:{seed}",
@@ -99,10 +113,22 @@ class AdapterStage:
         return lease["adapters"]
 
 
-def _catalogue(folder: Path, places: int) -> Path:
+def _make_nonsense(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    config = {"peft_type": "LORA", "r": 8, "base_model_name_or_path": MODEL}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    (folder / "adapter_model.safetensors").write_bytes(os.urandom(NONSENSE_BYTES))
+
+
+def _catalogue(folder: Path, places: int, *, simulated: bool) -> Path:
     known = yaml.safe_load(BUILT_IN.read_text())
-    for model in known["models"]:
-        model["engine"] |= {"max_loras": min(4, places), "max_cpu_loras": places} if model["name"] == MODEL else {}
+    model = next(model for model in known["models"] if model["name"] == MODEL)
+    model["engine"] |= {"max_loras": min(4, places), "max_cpu_loras": places}
+    if simulated:
+        weights = folder / "weights"
+        weights.mkdir(parents=True)
+        (weights / "config.json").write_text("{}")
+        model["source"] = {"kind": "folder", "path": str(weights)}
     file = folder / "catalogue.yaml"
-    file.write_text(yaml.safe_dump(known))
+    file.write_text(yaml.safe_dump({"models": [model]}))
     return file
