@@ -30,5 +30,7 @@ class ModelCard(BaseModel):
     context_length: int = Field(description="Longest prompt plus completion, in tokens.")
     input_price: float | None = Field(None, ge=0, description="Of a million prompt tokens; None costs nothing.")
     output_price: float | None = Field(None, ge=0, description="Of a million completion tokens; None costs nothing.")
-    on_demand: bool = Field(False, description="A supervisor starts its engine at the first request.")
+    on_demand: bool = Field(
+        False, description="A supervisor starts its engine at the first request; of an adapter, its base's engine."
+    )
     created_at: int = Field(description="Unix seconds.")

@@ -52,8 +52,8 @@ class DemandStore:
                     wanted = redis_names.adapters_wanted(card.parent)
                     pipe.zadd(wanted, {card.name: time.time()}, nx=True)
                     pipe.expire(wanted, int(WANTED_FOR_S))
-                else:
-                    pipe.sadd(redis_names.ENGINE_REQUESTS, card.name)
+                if card.on_demand:
+                    pipe.sadd(redis_names.ENGINE_REQUESTS, _engine_of(card))
             await pipe.execute()
         if announce:
             for card in cards:
@@ -84,13 +84,19 @@ class DemandStore:
 
 
 def _by_set(cards: Iterable[ModelCard]) -> dict[str, list[str]]:
-    """The cards' names, by the sorted set that remembers them."""
+    """The cards' names, by the sorted set that remembers them. Who uses an adapter uses its base's engine."""
     names: dict[str, list[str]] = {}
     for card in cards:
-        adapter_of = card.parent if card.kind == "adapter" else None
-        key = redis_names.ON_DEMAND_USES if adapter_of is None else redis_names.adapter_uses(adapter_of)
-        names.setdefault(key, []).append(card.name)
+        if card.kind == "adapter" and card.parent is not None:
+            names.setdefault(redis_names.adapter_uses(card.parent), []).append(card.name)
+        if card.on_demand:
+            names.setdefault(redis_names.ON_DEMAND_USES, []).append(_engine_of(card))
     return names
+
+
+def _engine_of(card: ModelCard) -> str:
+    """The model that its engine is started for."""
+    return card.parent if card.kind == "adapter" and card.parent is not None else card.name
 
 
 def _by_name(scores: Iterable[tuple[bytes | str, float]]) -> dict[str, float]:

@@ -123,11 +123,11 @@ class Fleet:
         return engine
 
     async def _expected_wait_s(self, card: ModelCard) -> float:
-        if card.on_demand:
-            return self._settings.engine_start_wait_s if await self._demand.tell(card) else 0
         if card.kind == "adapter" and card.parent is not None and self.serving(card.parent):
             await self._demand.tell(card)
             return ADAPTER_LOAD_WAIT_S
+        if card.on_demand:
+            return self._settings.engine_start_wait_s if await self._demand.tell(card) else 0
         return 0
 
     def note_use(self, card: ModelCard) -> None:

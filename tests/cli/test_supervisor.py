@@ -164,3 +164,16 @@ async def test_an_engine_on_demand_is_started_once(supervisor: Supervisor, state
         supervisor.start_later(tiny_service(tmp_path, "engine", SLEEPS))
     await until(lambda: states.step("engine").status == "ready")
     assert lines(tmp_path / "started") == ["engine"]
+
+
+async def test_a_service_that_is_stopped_alone_is_not_kept_up_and_may_start_again(
+    supervisor: Supervisor, states: StateFile, tmp_path: Path
+) -> None:
+    await supervisor.start(tiny_service(tmp_path, "gateway", SLEEPS))
+    supervisor.start_later(tiny_service(tmp_path, "engine", SLEEPS))
+    await until(lambda: states.step("engine").status == "ready")
+    await supervisor.stop_one("engine")
+    assert not supervisor.runs("engine")
+    assert (states.step("engine").status, states.step("gateway").status) == ("stopped", "ready")
+    supervisor.start_later(tiny_service(tmp_path, "engine", SLEEPS))
+    await until(lambda: states.step("engine").status == "ready")

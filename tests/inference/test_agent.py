@@ -20,7 +20,7 @@ from inference.adapters import AdapterSet
 from inference.agent import Agent
 from inference.catalogue import Catalogue
 from inference.command import EngineCommand
-from inference.load import parse_load
+from inference.load import parse_adapters_in_flight, parse_load
 from store.artifacts import ArtifactStore
 from store.database import Database
 from store.demand import DemandStore
@@ -203,6 +203,17 @@ vllm:kv_cache_usage_perc{engine="0",model_name="m"} 0.25
     load = parse_load(text)
 
     assert (load.running, load.waiting, load.kv_cache_usage) == (5, 7, 0.25)
+
+
+def test_of_all_series_that_vllm_ever_told_the_last_one_names_the_adapters_in_flight():
+    told = [("ft:a,ft:b", "", 10.0), ("ft:b", "ft:c", 30.0), ("", "", 20.0)]
+    text = "# TYPE vllm:lora_requests_info gauge\n" + "".join(
+        f'vllm:lora_requests_info{{max_lora="4",running_lora_adapters="{running}",'
+        f'waiting_lora_adapters="{waiting}"}} {at}\n'
+        for running, waiting, at in told
+    )
+    assert parse_adapters_in_flight(text) == {"ft:b", "ft:c"}
+    assert parse_adapters_in_flight("# TYPE other gauge\nother 1.0\n") == frozenset()
 
 
 @pytest.mark.parametrize("turns", range(4))

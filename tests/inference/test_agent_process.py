@@ -110,14 +110,16 @@ def test_an_adapter_with_requests_takes_no_new_ones_and_leaves_when_they_are_ans
     adapter("ft:other", created_at=0)
     agent = start_agent(places=1, FLYWHEEL_ENGINE__ADAPTER_RESIDENCE_S="0.1", **NEVER_POLL)
     agent.wait_for_lease(lambda lease: lease.adapters == ("ft:busy",))
-    httpx.post(f"{agent.url}/_fake/behaviour", json={"time_between_tokens_s": 0.3, "tokens": 8})
+    httpx.post(f"{agent.url}/_fake/behaviour", json={"time_between_tokens_s": 0.5, "tokens": 7})
     answers: list[httpx.Response] = []
     client = complete(agent.url, answers, model="ft:busy")
     agent.wait_for_lease(lambda lease: lease.load.running == 1)
 
     ask_for(redis_url, "ft:other")
     agent.wait_for_lease(lambda lease: lease.adapters == ())
+    time.sleep(0.7)
     assert agent.loaded_adapters() == ["ft:busy"]
+    assert client.is_alive()
     client.join()
     assert answers[0].status_code == 200
     agent.wait_for_lease(lambda lease: lease.adapters == ("ft:other",))

@@ -38,6 +38,26 @@ def test_an_embedding_engine_pools_and_takes_no_adapters():
     assert "--enable-lora" not in arguments
 
 
+def test_pooling_is_told_to_embedding_engines_only():
+    tuned = EMBEDDINGS.model_copy(update={"task": "classify"})
+
+    embeds = build_command(EMBEDDINGS, Path("/weights"), Settings(), "cpu").arguments
+    assert json.loads(value_of(embeds, "--pooler-config")) == {"seq_pooling_type": "MEAN"}
+    classifies = build_command(tuned, Path("/weights"), Settings(), "cpu").arguments
+    assert value_of(classifies, "--runner") == "pooling"
+    assert "--pooler-config" not in classifies
+
+
+def test_token_classifiers_are_served_by_our_own_runner():
+    model = EMBEDDINGS.model_copy(update={"task": "token_classify", "name": "ft:names"})
+    arguments = build_command(model, Path("/weights"), Settings(engine=EngineSettings(port=9001)), "cpu").arguments
+
+    assert value_of(arguments, "-m") == "inference.runners.token_classification"
+    assert (value_of(arguments, "--model"), value_of(arguments, "--served-model-name")) == ("/weights", "ft:names")
+    assert (value_of(arguments, "--port"), value_of(arguments, "--max-model-len")) == ("9001", "256")
+    assert "--dtype" not in arguments
+
+
 def test_a_gpu_engine_has_no_settings_for_cpus():
     command = build_command(TEXT, Path("/weights"), Settings(), "cuda")
 

@@ -54,8 +54,13 @@ def test_one_that_is_waited_for_takes_the_place_of_the_one_used_longest_ago():
 
 
 def test_of_two_that_are_waited_for_the_one_that_waits_longer_comes_first():
-    demand = AdapterDemand({}, {"c": NOW - 1, "d": NOW - 9})
-    assert step(cards(*"abcd"), loaded("a"), demand).load == cards("d")["d"]
+    demand = AdapterDemand({"d": NOW}, {"c": NOW - 9, "d": NOW - 1})
+    assert step(cards(*"abcd"), loaded("a"), demand).load == cards("c")["c"]
+
+
+def test_of_several_that_could_leave_the_one_used_longest_ago_does():
+    demand = AdapterDemand({"a": NOW - 1, "b": NOW - 2, "c": NOW - 3}, {"d": NOW - 1, "e": NOW - 1})
+    assert step(cards(*"abcde"), loaded(*"abc"), demand, places=3).dismiss == "c"
 
 
 def test_a_new_adapter_counts_as_just_used():
