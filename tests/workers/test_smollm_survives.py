@@ -43,7 +43,7 @@ def valkey_of_its_own(tmp_path: Path) -> Iterator[ValkeyProcess]:
 
 @pytest.fixture
 def crew(tmp_path: Path, valkey_of_its_own: ValkeyProcess, smollm: Path) -> Iterator[TrainingCrew]:
-    settings = {"FLYWHEEL_WORKER__CHECKPOINT_EVERY_S": "6"}
+    settings = {"FLYWHEEL_WORKER__CHECKPOINT_EVERY_S": "6", "FLYWHEEL_WORKER__THREADS": "2"}
     crew = TrainingCrew(tmp_path / "crew", valkey_of_its_own.url, smollm, settings=settings)
     yield crew
     crew.stop()

@@ -47,6 +47,7 @@ class TrainingCrew:
             "FLYWHEEL_WORKER__SWEEP_EVERY_S": "0.5",
             "FLYWHEEL_WORKER__RETRY_PAUSE_S": "0.5",
             "FLYWHEEL_WORKER__CHECKPOINT_EVERY_S": "0.5",
+            "FLYWHEEL_WORKER__THREADS": "1",
             "FLYWHEEL_WORKER__SCRATCH_DIR": str(self.scratch),
             **(settings or {}),
         }
