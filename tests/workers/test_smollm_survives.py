@@ -83,7 +83,7 @@ def test_a_cancellation_in_the_middle_of_a_long_step_frees_the_worker_in_two_sec
     worker = crew.start_worker()
     took: list[float] = []
     for _ in range(3):
-        job = crew.submit(rows(200, letters=1100), n_epochs=2, batch_size=64)
+        job = crew.submit(rows(200, letters=800), n_epochs=2, batch_size=64)
         crew.wait_for_message(job, "Training on")
         time.sleep(random.uniform(12, 20))  # past the loading, in the first step, which takes minutes
         child = child_of(worker)
