@@ -85,7 +85,7 @@ class JobRow(Base):
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
     family: Mapped[str] = mapped_column(String(64))
     tenant: Mapped[str] = mapped_column(String(64), index=True)
-    status: Mapped[str] = mapped_column(String(32))
+    status: Mapped[str] = mapped_column(String(32), index=True)
     spec: Mapped[dict[str, Any]]
     queue: Mapped[str] = mapped_column(String(32), default="cpu")
     priority: Mapped[int] = mapped_column(Integer, default=0)

@@ -85,7 +85,7 @@ def _run_in_child(settings: Settings, families: JobFamilies, stop: StopRequest, 
         processes=settings.worker.processes,
         checkpoint_every_s=settings.worker.checkpoint_every_s,
     )
-    scratch = _scratch(settings)
+    scratch = scratch_parent(settings)
     remove_ownerless(scratch)
     news = NewsThread(settings.redis_url)
     runner = JobRunner(
@@ -170,7 +170,7 @@ def _retry_policy(settings: Settings) -> RetryPolicy:
     )
 
 
-def _scratch(settings: Settings) -> Path:
+def scratch_parent(settings: Settings) -> Path:
     return settings.worker.scratch_dir or Path(tempfile.gettempdir())
 
 

@@ -120,7 +120,11 @@ class JobRun:
         The two newest states are kept. Raises LeaseLost, and the errors of a store that is away or full.
         """
         artifacts, artifact = self.resources.artifacts, f"{checkpoints_folder(self.job.id)}/{self.fence}/{step}"
-        digest = artifacts.upload_folder(folder, artifact)
+        try:
+            digest = artifacts.upload_folder(folder, artifact)
+        except Exception:  # half of it may be there, and take the room that the job needs for its end
+            artifacts.delete(artifact)
+            raise
         stored = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         try:
             superfluous = self.resources.checkpoints.add(

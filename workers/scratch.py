@@ -18,6 +18,7 @@ log = structlog.get_logger(__name__)
 @contextmanager
 def scratch_folder(parent: Path) -> Iterator[Path]:
     """An empty folder that is deleted after the block, or at the start of the next worker if this process is killed."""
+    parent.mkdir(parents=True, exist_ok=True)
     outer = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
     try:
         # The kernel lets go of the lock when the process ends, however it ends.

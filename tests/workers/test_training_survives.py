@@ -11,8 +11,8 @@ from contracts.jobs import Job
 from tests.workers.training_crew import TrainingCrew, make_tiny_base, rows
 
 pytestmark = pytest.mark.timeout(900)
-STEPS = {"n_epochs": 16, "batch_size": 4}
-TOTAL_STEPS = 160
+STEPS = {"n_epochs": 10, "batch_size": 4}
+"""100 steps of 40 rows."""
 
 
 @pytest.fixture(scope="module")
@@ -28,27 +28,29 @@ def crew(tmp_path: Path, redis_url: str, tiny_base: Path) -> Iterator[TrainingCr
 
 
 def test_a_job_that_is_killed_and_paused_at_random_steps_ends_as_if_nothing_had_happened(crew: TrainingCrew) -> None:
-    crew.start_worker()
     undisturbed = crew.submit(rows(40), **STEPS)
-    crew.wait_for_end(undisturbed)
-
+    crew.start_worker()
+    crew.wait_for(lambda: crew.is_held(undisturbed))
     job = crew.submit(rows(40), **STEPS)
-    kill_at, pause_at = random.randint(10, 70), random.randint(75, 140)  # before it and after it has a checkpoint
+    second = crew.start_worker()
+    kill_at, pause_at = random.randint(5, 45), random.randint(50, 85)  # before it and after it has a checkpoint
     crew.wait_for(lambda: crew.last_step(job) >= kill_at)
-    crew.workers[-1].kill()
+    second.kill()
     crew.start_worker()
     crew.wait_for(lambda: crew.last_step(job) >= pause_at)
     crew.pause_and_wait(job)
     paused_at = crew.last_told(job)
-    assert list(crew.scratch.iterdir()) == []
     crew.resume(job)
+    crew.wait_for_end(undisturbed)
     crew.wait_for_end(job)
 
     assert f"The training goes on from step {paused_at}." in crew.messages(job)
     assert_alike(crew, job, undisturbed)
     assert not list((crew.folder / "artifacts" / "checkpoints").glob("*/*"))
+    crew.wait_for(lambda: list(crew.scratch.iterdir()) == [], timeout_s=5)
 
 
+@pytest.mark.long
 def test_a_full_store_ends_no_training_and_its_adapter_arrives_once_there_is_room(
     crew: TrainingCrew, small_disk: Path, redis_url: str, tiny_base: Path
 ) -> None:

@@ -47,6 +47,7 @@ class TrainingCrew:
             "FLYWHEEL_WORKER__SWEEP_EVERY_S": "0.5",
             "FLYWHEEL_WORKER__RETRY_PAUSE_S": "0.5",
             "FLYWHEEL_WORKER__CHECKPOINT_EVERY_S": "0.5",
+            "FLYWHEEL_WORKER__THREADS": "1",
             "FLYWHEEL_WORKER__SCRATCH_DIR": str(self.scratch),
             **(settings or {}),
         }
@@ -123,6 +124,14 @@ class TrainingCrew:
             if time.monotonic() > deadline:
                 raise AssertionError(f"not in {timeout_s} s:\n{self.workers[-1].log.read_text()[-4000:]}")
             time.sleep(0.02)
+
+    def wait_for_message(self, job: Job, start: str) -> None:
+        self.wait_for(lambda: self._has_told(job, start))
+
+    def _has_told(self, job: Job, start: str) -> bool:
+        told = any(message.startswith(start) for message in self.messages(job))
+        assert told or self.now(job).finished_at is None, self.messages(job)
+        return told
 
     def wait_for_end(self, job: Job, *, timeout_s: float = 400.0) -> Job:
         self.wait_for(lambda: self.now(job).finished_at is not None, timeout_s=timeout_s)

@@ -18,6 +18,7 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column("attempts", sa.Integer(), nullable=False, server_default="0"))
         batch_op.add_column(sa.Column("not_before", sa.BigInteger(), nullable=True))
         batch_op.add_column(sa.Column("artifact_bytes", sa.BigInteger(), nullable=False, server_default="0"))
+        batch_op.create_index(batch_op.f("ix_jobs_status"), ["status"], unique=False)
     op.create_table(
         "job_checkpoints",
         sa.Column("id", sa.String(length=64), nullable=False),
@@ -39,5 +40,6 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_table("job_checkpoints")
     with op.batch_alter_table("jobs", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_jobs_status"))
         for column in NEW_COLUMNS:
             batch_op.drop_column(column)
