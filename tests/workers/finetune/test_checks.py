@@ -11,6 +11,7 @@ from contracts.models import ModelCard
 from tests.workers.finetune.bench import Bench
 from workers.finetune.estimate import TOKENS_PER_SECOND, estimate
 
+pytestmark = pytest.mark.timeout(600)  # the first test waits for a worker that imports torch
 Pair = tuple[str, str]
 PLAIN: list[Pair] = [(f"Question {number}?", f"{number} times {number} is {number * number}.") for number in range(12)]
 WHEEL = "a flywheel stores energy in a heavy rim and gives it back when the engine falters for a moment"
