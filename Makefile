@@ -11,7 +11,7 @@ DEV := .flywheel/envs/dev/bin
 SERVICES := cli gateway engine worker
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test test-long lint lock clean bench-fairness bench-gateway bench-routing profile-gateway
+.PHONY: help up down test test-long lint lock clean bench-fairness bench-gateway bench-routing bench-semantic-cache profile-gateway
 
 help: ## Show this list.
 	@echo "Usage: make TARGET [VARIABLE=value]"
@@ -57,6 +57,10 @@ bench-fairness: ## Measure what a tenant feels of another one's flood; the last 
 bench-routing: ## Measure prefix-aware routing beside round robin, over two engines; the last line is JSON.
 	@$(PYTHON) cli/bootstrap.py dev $(if $(filter-out 0,$(QUICK)),,engine)
 	@$(DEV)/python -m loadtests.routing $(if $(filter-out 0,$(QUICK)),--simulated)
+
+bench-semantic-cache: ## Measure how often the semantic cache is right, on paraphrases and near misses; the last line is JSON.
+	@$(PYTHON) cli/bootstrap.py dev engine
+	@$(DEV)/python -m loadtests.semantic_cache
 
 profile-gateway: ## Show where the gateway's microseconds go.
 	@$(PYTHON) cli/bootstrap.py dev peers

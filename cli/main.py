@@ -5,7 +5,23 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from cli.commands import bench, chat, config, dataset, down, finetune, keys, models, status, tenants, top, up
+from cli.commands import (
+    aliases,
+    bench,
+    chat,
+    config,
+    dataset,
+    down,
+    finetune,
+    jobs,
+    keys,
+    models,
+    release,
+    status,
+    tenants,
+    top,
+    up,
+)
 from cli.errors import CliError
 
 
@@ -35,9 +51,12 @@ app.command("status")(status.status)
 app.command("config")(config.config)
 app.add_typer(keys.app, name="keys")
 app.add_typer(tenants.app, name="tenants")
-app.command("models")(models.models)
+app.add_typer(models.app, name="models")
 app.command("chat")(chat.chat)
 app.command("finetune")(finetune.finetune)
+app.add_typer(aliases.app, name="aliases")
+app.add_typer(release.app, name="release")
+app.add_typer(jobs.app, name="jobs")
 app.add_typer(dataset.app, name="dataset")
 app.command("top")(top.top)
 app.command("bench")(bench.bench)

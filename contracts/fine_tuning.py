@@ -153,6 +153,10 @@ class FineTuningSpec(BaseModel):
     base_task: ClassVar[EngineTask] = "generate"
     rows: ClassVar[frozenset[RowKind]]
 
+    @property
+    def needs_gpu(self) -> bool:
+        return getattr(self.hyperparameters, "adaptation", None) == "qlora"
+
     def files(self) -> dict[str, tuple[str, str]]:
         """The name of each field that names a file, with the file and its digest."""
         fields = {"training_file": (self.training_file, self.training_file_digest)}

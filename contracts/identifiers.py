@@ -4,7 +4,7 @@ import re
 import secrets
 from typing import Literal
 
-Kind = Literal["file", "ftjob", "ftevent", "ftckpt", "key", "req", "engine", "capture", "feedback"]
+Kind = Literal["file", "ftjob", "ftevent", "ftckpt", "key", "req", "engine", "capture", "feedback", "release"]
 
 _UNDERSCORED = frozenset({"key", "req"})
 SUFFIX_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")

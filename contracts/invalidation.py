@@ -8,5 +8,5 @@ from pydantic import BaseModel, ConfigDict
 class Invalidation(BaseModel):
     model_config = ConfigDict(frozen=True)
 
-    kind: Literal["key", "tenant", "model", "engine", "job", "cache"]
+    kind: Literal["key", "tenant", "model", "engine", "job", "cache", "demand", "alias"]
     id: str

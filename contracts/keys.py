@@ -19,6 +19,9 @@ class ApiKey(Limits):
     hint: str = Field(description="First and last letters of the secret, to recognise it by.")
     scopes: frozenset[Scope]
     models: frozenset[str] | None = Field(None, description="Models that it may use; None allows all.")
+    semantic_cache: bool = Field(
+        False, description="A question that repeats may get the kept answer to a similar one of its tenant."
+    )
     capture: float | None = Field(None, gt=0, le=1, description="Share of its traffic that is captured; None for none.")
     tenant_limits: Limits = Field(NO_LIMITS, description="Known where a key was looked up by its secret.")
     created_at: int = Field(description="Unix seconds.")

@@ -100,13 +100,22 @@ class CompletionRequest(GenerationRequest, frozen=True, kw_only=True):
     suffix: str | None = None
 
 
-class EmbeddingRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class PoolingRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What embeddings and classifications share: nothing is generated, and the same input has the same answer."""
+
     model: str
     input: Prompt
-    encoding_format: Literal["float", "base64"] | None = None
-    dimensions: TokenCount | None = None
     user: str | None = None
     truncate_prompt_tokens: int | None = None
 
 
-DataPathRequest = ChatCompletionRequest | CompletionRequest | EmbeddingRequest
+class EmbeddingRequest(PoolingRequest, frozen=True, kw_only=True):
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: TokenCount | None = None
+
+
+class ClassificationRequest(PoolingRequest, frozen=True, kw_only=True):
+    """vLLM's; OpenAI has no such route."""
+
+
+DataPathRequest = ChatCompletionRequest | CompletionRequest | EmbeddingRequest | ClassificationRequest

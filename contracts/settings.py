@@ -59,6 +59,18 @@ class CacheSettings(Section):
         64 << 20, description="Bytes of answers that each gateway holds itself, before it asks Redis; 0 for none."
     )
     local_ttl_s: Seconds = Field(5.0, description="Seconds that a gateway holds an answer itself.")
+    semantic_model: str = Field(
+        "all-minilm-l6-v2", description="Embedding model that compares questions, for keys with a semantic cache."
+    )
+    semantic_threshold: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.9, description="Cosine similarity from which a question may get the answer to another one, 0 to 1."
+    )
+    semantic_timeout_s: Seconds = Field(
+        0.5, description="Seconds that a request waits at most to learn whether a similar question was answered."
+    )
+    semantic_questions: Annotated[int, Field(gt=0, le=4096)] = Field(
+        1024, description="Answered questions that a question is compared with at most, the newest."
+    )
 
 
 class GatewaySettings(Section):
@@ -121,8 +133,24 @@ class EngineSettings(Section):
     cpu_threads: PositiveInt | None = Field(None, description="Threads of a CPU engine; the core count if unset.")
     lease_ttl_s: Seconds = Field(5.0, description="Seconds that a lease outlives its last renewal.")
     adapter_poll_s: Seconds = Field(5.0, description="Seconds between two looks for adapters to load.")
+    adapter_residence_s: Seconds = Field(
+        5.0, description="Seconds that a loaded adapter keeps its place, however many others are asked for."
+    )
     start_timeout_s: Seconds = Field(600.0, description="Seconds that vLLM may take to become healthy.")
     drain_timeout_s: Seconds = Field(30.0, description="Seconds that running requests get when the engine stops.")
+
+
+class OnDemandSettings(Section):
+    """Engines that the local supervisor starts at a model's first request."""
+
+    max_engines: PositiveInt = Field(2, description="Engines that run at a time at most, of those started on demand.")
+    idle_s: Seconds = Field(900.0, description="Seconds without a request after which such an engine is ended.")
+    start_free_gib: Annotated[float, Field(ge=0)] = Field(
+        2.0, description="Free memory that starting one takes, in GiB; with less, the one used longest ago goes first."
+    )
+    keep_free_gib: Annotated[float, Field(ge=0)] = Field(
+        0.5, description="Free memory, in GiB, below which the one used longest ago is ended."
+    )
 
 
 class WorkerSettings(Section):
@@ -141,6 +169,15 @@ class WorkerSettings(Section):
     jobs_per_tenant: PositiveInt | None = Field(
         None, description="Jobs of one tenant that run at once, over all workers; as many as there are if unset."
     )
+    default_queue: Literal["cpu", "gpu"] = Field(
+        "cpu", description="Queue of jobs that run anywhere; those that need a GPU go to `gpu`."
+    )
+    artifact_quota_bytes: PositiveInt | None = Field(
+        None, description="Bytes of models and checkpoints that a tenant's jobs may store; without a bound if unset."
+    )
+    scratch_quota_bytes: PositiveInt | None = Field(
+        None, description="Bytes of disk that one job may need on its worker; what is free if unset."
+    )
     scratch_dir: Path | None = Field(
         None, description="Folder for what jobs write while they run; the system's folder for temporary files if unset."
     )
@@ -148,6 +185,10 @@ class WorkerSettings(Section):
     processes: PositiveInt = Field(
         1, description="Processes that a fine-tuning job trains in, by torchrun; as many as the machine has GPUs."
     )
+
+
+class ReleaseSettings(Section):
+    interval_s: Seconds = Field(1.0, description="Seconds between a controller's looks at the releases under way.")
 
 
 class TelemetrySettings(Section):
@@ -176,5 +217,7 @@ class Settings(BaseSettings):
     queue: QueueSettings = QueueSettings()
     capture: CaptureSettings = CaptureSettings()
     engine: EngineSettings = EngineSettings()
+    on_demand: OnDemandSettings = OnDemandSettings()
     worker: WorkerSettings = WorkerSettings()
+    releases: ReleaseSettings = ReleaseSettings()
     telemetry: TelemetrySettings = TelemetrySettings()

@@ -60,11 +60,29 @@ TOPICS: dict[str, list[str]] = {
 THINGS = ["the lamp", "my headphones", "the coffee machine", "the printer", "the garden hose", "my watch", "the router"]
 OTHER_THINGS = ["the thermostat", "my bicycle light", "the speaker", "the camera"]
 
-PEOPLE = ["Anna Berger", "Tom Okafor", "Li Wei", "Maria Santos", "John Smith", "Fatima Khan", "Pierre Dubois", "Eva Novak"]
+PEOPLE = [
+    "Anna Berger",
+    "Tom Okafor",
+    "Li Wei",
+    "Maria Santos",
+    "John Smith",
+    "Fatima Khan",
+    "Pierre Dubois",
+    "Eva Novak",
+]
 OTHER_PEOPLE = ["Sara Lindqvist", "David Cohen", "Amina Diallo", "Peter Brown"]
 PLACES = ["Paris", "Nairobi", "Tokyo", "Lima", "Oslo", "New York", "Cape Town", "Vienna"]
 OTHER_PLACES = ["Lisbon", "Mexico City", "Prague", "Toronto"]
-FIRMS = ["Acme Corp", "Northwind Ltd", "Globex", "Blue River Bank", "Initech", "Delta Foods", "Sun Motors", "Orbit Labs"]
+FIRMS = [
+    "Acme Corp",
+    "Northwind Ltd",
+    "Globex",
+    "Blue River Bank",
+    "Initech",
+    "Delta Foods",
+    "Sun Motors",
+    "Orbit Labs",
+]
 OTHER_FIRMS = ["Green Valley Inc", "Stark Industries", "Hilltop Media", "Polar Air"]
 SENTENCES = [
     "PER works for ORG in LOC .",

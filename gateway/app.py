@@ -11,22 +11,30 @@ from redis.asyncio import Redis
 from starlette.routing import Route
 
 from contracts.settings import Settings
+from gateway.api import aliases as aliases_api
 from gateway.api import cache as cache_api
 from gateway.api import captures, engines, feedback, files, fine_tuning, job_lifecycle, models
+from gateway.api import releases as releases_api
+from gateway.api.aliases import AliasService
 from gateway.api.captures import CaptureService
 from gateway.api.engines import FleetService
 from gateway.api.feedback import FeedbackService
 from gateway.api.files import FileService
 from gateway.api.fine_tuning import FineTuningService
 from gateway.api.job_lifecycle import JobLifecycle
+from gateway.api.job_quota import JobQuota
 from gateway.api.models import ModelService
 from gateway.api.openapi import install_openapi
 from gateway.api.operations import Probes, create_operations_router
+from gateway.api.releases import ReleaseService
 from gateway.auth.address import AddressGuard, create_edge_limiter
 from gateway.auth.keys import Authenticator
 from gateway.background import Background
 from gateway.cache.answers import AnswerCache
 from gateway.cache.claims import Claims
+from gateway.cache.embedder import Embedder
+from gateway.cache.questions import QuestionIndex
+from gateway.cache.semantic import SemanticCache
 from gateway.cache.single_flight import SingleFlight
 from gateway.capture.feed import CaptureFeed
 from gateway.capture.marks import AnswerMarks
@@ -46,6 +54,9 @@ from gateway.relay.hedging import HedgedForwarder
 from gateway.relay.record import Recorder
 from gateway.relay.route import ROUTES
 from gateway.relay.tracing import Tracing
+from gateway.relay.trials import TrialCounts
+from gateway.routing.aliases import Aliases
+from gateway.routing.demand import Demand
 from gateway.routing.fallbacks import Fallbacks
 from gateway.routing.fleet import Fleet
 from gateway.routing.models import ModelDirectory
@@ -53,16 +64,21 @@ from gateway.routing.news import NewsListener
 from gateway.routing.policies import POLICIES
 from gateway.routing.shadow import Shadows
 from gateway.routing.traffic import Traffic, read_routing_table
+from store.aliases import AliasRepository
 from store.artifacts import ArtifactStore
 from store.captures import CaptureRepository
 from store.database import Database
+from store.demand import DemandStore
 from store.feedback import FeedbackRepository
 from store.files import FileRepository
 from store.job_checkpoints import CheckpointRepository
 from store.job_queue import JobQueue, create_celery
+from store.job_usage import JobUsage
 from store.jobs import JobRepository
 from store.keys import KeyRepository
+from store.leases import LeaseStore
 from store.models import ModelRepository
+from store.releases import ReleaseRepository
 from telemetry.traces import configure_traces
 
 SERVICE = "flywheel-gateway"
@@ -89,33 +105,42 @@ def create_app(settings: Settings) -> FastAPI:
         AddressGuard(limiter, failures_per_minute=settings.auth.failures_per_minute),
         key_cache_s=settings.auth.key_cache_s,
     )
-    file_rows, model_rows = FileRepository(database), ModelRepository(database)
+    file_rows, model_rows, job_rows = FileRepository(database), ModelRepository(database), JobRepository(database)
+    artifacts = ArtifactStore(settings.artifacts_url)
     directory = ModelDirectory(model_rows)
-    fleet = Fleet(redis, settings.gateway, metrics, POLICIES[settings.gateway.routing_policy]())
+    demand = Demand(DemandStore(redis), metrics)
+    policy = POLICIES[settings.gateway.routing_policy]()
+    fleet = Fleet(LeaseStore(redis), demand, settings.gateway, metrics, policy)
     queue = EngineQueue(fleet, settings.queue, metrics)
     cache = AnswerCache(pipe, redis, settings.cache, metrics)
     claims = Claims(pipe, news_redis, metrics)
+    questions = QuestionIndex(pipe, most=settings.cache.semantic_questions)
     job_rows, job_queue = JobRepository(database), JobQueue(create_celery(settings.redis_url))
     job_watch = JobWatch(job_rows)
-    news = NewsListener(news_redis, authenticator, directory, fleet, cache.local, job_watch)
-    admission = AdmissionControl(pipe, settings.limits, metrics)
     pepper = settings.auth.pepper.get_secret_value()
     marks, capture_rows = AnswerMarks(pepper), CaptureRepository(database)
     capture_feed = CaptureFeed(background, metrics, max_bytes=settings.capture.queue_bytes)
     retention = Retention(capture_rows, retention_days=settings.capture.retention_days)
     traffic = Traffic(read_routing_table(settings.gateway.routing_file))
+    alias_rows, release_rows = AliasRepository(database), ReleaseRepository(database)
+    aliases = Aliases(traffic, directory, alias_rows)
+    trials = TrialCounts(redis, metrics)
+    news = NewsListener(news_redis, authenticator, directory, aliases, fleet, cache.local, questions, job_watch)
+    admission = AdmissionControl(pipe, settings.limits, metrics)
+    forwarder = (HedgedForwarder if settings.gateway.hedging else Forwarder)(fleet, metrics)
     data_path = DataPath(
         authenticator=authenticator,
         models=directory,
         admission=admission,
         cache=cache,
+        semantic=SemanticCache(cache, questions, Embedder(forwarder), directory, settings.cache, metrics),
         flights=SingleFlight(cache, claims, background, metrics),
         queue=queue,
-        traffic=traffic,
+        aliases=aliases,
         fallbacks=Fallbacks(traffic, directory, metrics),
-        shadows=Shadows(traffic, fleet, background, metrics),
-        forwarder=(HedgedForwarder if settings.gateway.hedging else Forwarder)(fleet, metrics),
-        recorder=Recorder(metrics, access_log),
+        shadows=Shadows(traffic, fleet, background, metrics, trials),
+        forwarder=forwarder,
+        recorder=Recorder(metrics, access_log, trials),
         captures=CaptureTaker(capture_feed, settings.capture),
         marks=marks,
         background=background,
@@ -126,7 +151,12 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         cache_work = (cache.run(), claims.renew_forever(), claims.listen_forever())
-        for work in (directory.run(), fleet.run(), news.run(), admission.run(), retention.run(), *cache_work):
+        release_work = (aliases.run(), trials.run())
+        for work in (
+            *(directory.run(), fleet.run(), demand.run(), news.run(), admission.run(), retention.run()),
+            *cache_work,
+            *release_work,
+        ):
             background.run_forever(work)
         gc.collect()
         gc.freeze()  # what lives as long as the process need not be looked through again, which takes up to 0.1 s
@@ -136,6 +166,7 @@ def create_app(settings: Settings) -> FastAPI:
         access_log.flush()
         fleet.close()
         await admission.flush()
+        await trials.flush()
         await pipe.close()
         await redis.aclose()
         await news_redis.aclose()
@@ -160,16 +191,28 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.limiter = limiter
     app.state.authenticator = authenticator
     app.state.fleet_service = FleetService(fleet, queue)
-    app.state.model_service = ModelService(directory, fleet, model_rows, redis)
+    app.state.model_service = ModelService(directory, aliases, fleet, model_rows, alias_rows, artifacts, traffic, redis)
+    app.state.alias_service = AliasService(alias_rows, aliases, directory, redis)
+    app.state.release_service = ReleaseService(release_rows, alias_rows, file_rows, job_rows, aliases, directory, redis)
     app.state.answer_cache = cache
-    artifacts = ArtifactStore(settings.artifacts_url)
     app.state.file_service = FileService(file_rows, artifacts)
-    app.state.fine_tuning_service = FineTuningService(job_rows, file_rows, artifacts, directory, job_queue, tracer)
+    app.state.fine_tuning_service = FineTuningService(
+        job_rows,
+        file_rows,
+        artifacts,
+        directory,
+        job_queue,
+        JobQuota(JobUsage(database), settings.worker.artifact_quota_bytes),
+        tracer,
+        default_queue=settings.worker.default_queue,
+    )
     app.state.job_watch = job_watch
     app.state.job_lifecycle = JobLifecycle(job_rows, CheckpointRepository(database), job_queue, job_watch, redis)
     app.state.capture_service = CaptureService(capture_rows, pepper)
     app.state.feedback_service = FeedbackService(FeedbackRepository(database), capture_rows, directory, marks)
-    for resource in (models, files, fine_tuning, job_lifecycle, engines, cache_api, captures, feedback):
+    of_models = (models, engines, cache_api, aliases_api, releases_api)
+    of_data = (files, fine_tuning, job_lifecycle, captures, feedback)
+    for resource in (*of_models, *of_data):
         app.include_router(resource.router)
     app.include_router(
         create_operations_router(

@@ -27,6 +27,12 @@ class Metrics:
         )
         self.tokens = Counter("flywheel_tokens", "Tokens used.", ["model", "direction"], registry=registry)
         self.cache = Counter("flywheel_cache_requests", "Requests by cache result.", ["result"], registry=registry)
+        self.semantic_lookups = Counter(
+            "flywheel_semantic_lookups",
+            "Looks for a similar question: answered, no_similar, no_engine, too_late or failed.",
+            ["result"],
+            registry=registry,
+        )
         self.limited = Counter("flywheel_rate_limited_requests", "Requests refused by a limit.", registry=registry)
         self.in_flight = Gauge(
             "flywheel_in_flight_requests", "Requests that engines are answering for this gateway.", registry=registry

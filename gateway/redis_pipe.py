@@ -149,10 +149,14 @@ class _Connection(asyncio.Protocol):
         self.closed = False
 
     def send(self, packed: bytes, future: "asyncio.Future[Any]") -> None:
-        if not self._outgoing:
-            self._loop.call_soon(self._flush)
         if not self._expected:
             self._heard_at = self._loop.time()
+            if self._transport is not None:
+                self._expected.append(future)
+                self._transport.write(packed)
+                return
+        if not self._outgoing:
+            self._loop.call_soon(self._flush)
         self._outgoing.append(packed)
         self._expected.append(future)
 

@@ -18,16 +18,18 @@ from sqlalchemy.exc import SQLAlchemyError
 from contracts.invalidation import Invalidation
 from contracts.models import ModelCard
 from contracts.settings import Settings
-from inference.adapters import AdapterSet
+from inference.adapters import AdapterSet, Announce
 from inference.catalogue import Catalogue, CatalogueError, CatalogueModel
 from inference.command import EngineCommand, build_command, find_device
 from inference.lease import RENEWALS_PER_TTL, LeaseHolder
 from inference.load import read_load
 from inference.process import EngineFailed, EngineProcess
 from inference.pulse import Pulse
+from inference.registered import fetch_weights, find_registered
 from inference.weights import Weights, WeightsError, ensure_weights
 from store.artifacts import ArtifactStore
 from store.database import Database
+from store.demand import DemandStore
 from store.leases import LeaseStore
 from store.models import ModelRepository
 from store.news import follow_news, publish_news
@@ -61,6 +63,7 @@ class Agent:
         *,
         leases: LeaseStore,
         adapters: AdapterSet,
+        models: ModelRepository,
         redis: Redis,
         client: httpx.AsyncClient,
     ) -> None:
@@ -68,6 +71,7 @@ class Agent:
         self._command = command
         self._settings = settings.engine
         self._adapters = adapters
+        self._models = models
         self._redis = redis
         self._client = client
         self._pulse = Pulse(client, interval_s=settings.engine.lease_ttl_s / RENEWALS_PER_TTL)
@@ -112,10 +116,10 @@ class Agent:
             await process.stop()
 
     async def _serve(self, process: EngineProcess, stop: asyncio.Event) -> None:
-        await _first_of(self._reconcile_adapters(), process.watch(), stop.wait())
+        await _first_of(self._reconcile_adapters(announce=_tell_nobody), process.watch(), stop.wait())
         alive = (process.watch, self._pulse.follow, self._lease.hold)
-        registry = (self._follow_registry, self._listen_for_news)
-        await _first_of(*(work() for work in alive + registry), stop.wait())
+        registry = (self._follow_registry(stop), self._listen_for_news())
+        await _first_of(*(work() for work in alive), *registry, stop.wait())
         await self._lease.drain()
         self._log.info("draining", model=self._model.name)
         await _first_of(*(work() for work in alive), self._wait_until_idle())
@@ -124,26 +128,36 @@ class Agent:
     def _start_timeout_s(self) -> float:
         return self._settings.start_timeout_s
 
-    async def _follow_registry(self) -> None:
+    async def _follow_registry(self, stop: asyncio.Event) -> None:
+        pause_s: float | None = None
         while True:
             self._adapters_changed.clear()
-            await _wait(self._adapters_changed, self._settings.adapter_poll_s)
-            await self._reconcile_adapters()
+            poll_s = self._settings.adapter_poll_s
+            await _wait(self._adapters_changed, poll_s if pause_s is None else min(pause_s, poll_s))
+            if await self._is_withdrawn():
+                stop.set()
+            pause_s = await self._reconcile_adapters(announce=lambda: self._lease.renew(announce=True))
 
-    async def _reconcile_adapters(self) -> None:
-        if self._model.task != "generate":
-            return
+    async def _is_withdrawn(self) -> bool:
+        """Whether the model was deleted: a job had made it, and its owner wants it no longer."""
         try:
-            changed = await self._adapters.reconcile()
+            return await asyncio.to_thread(self._models.get, self._model.name) is None
+        except SQLAlchemyError:
+            return False
+
+    async def _reconcile_adapters(self, announce: Announce) -> float | None:
+        """The seconds after which there is more to do, if there will be."""
+        if self._model.task != "generate":
+            return None
+        try:
+            return await self._adapters.reconcile(announce)
         except SQLAlchemyError as error:
             self._log.warning("registry not read", reason=type(error).__name__)
-            return
-        if changed:
-            await self._lease.renew(announce=True)
+            return None
 
     async def _listen_for_news(self) -> None:
         async for news in follow_news(self._redis):
-            if news is None or news.kind == "model":
+            if news is None or news.kind in ("model", "demand"):
                 self._adapters_changed.set()
 
     async def _wait_until_idle(self) -> None:
@@ -160,6 +174,10 @@ class Agent:
         except httpx.HTTPError:
             return True
         return load.running + load.waiting > 0
+
+
+async def _tell_nobody() -> None:
+    """Before the first lease there is nothing to announce."""
 
 
 async def _wait(event: asyncio.Event, timeout_s: float) -> None:
@@ -206,17 +224,30 @@ def _card(model: CatalogueModel, weights: Weights) -> ModelCard:
     )
 
 
-async def run_agent(model: CatalogueModel, weights: Weights, settings: Settings) -> None:
-    """Wires an agent and runs it until SIGTERM or SIGINT. Raises RegistryUnusable, EngineFailed."""
+def prepare(name: str, settings: Settings, models: ModelRepository) -> tuple[CatalogueModel, Weights]:
+    """Makes sure of the weights of a model of the catalogue, which is registered, or of one that a job made.
+
+    Raises CatalogueError, WeightsError, RegistryUnusable.
+    """
+    catalogue = Catalogue.load(settings.engine.catalogue)
+    try:
+        if any(model.name == name for model in catalogue.models):
+            model = catalogue.require(name)
+            weights = ensure_weights(model, settings.engine.weights_dir)
+            models.put(_card(model, weights))
+            return model, weights
+        model, card = find_registered(name, catalogue, models)
+    except SQLAlchemyError as error:
+        raise RegistryUnusable(type(error).__name__) from error
+    return model, fetch_weights(card, ArtifactStore(settings.artifacts_url), settings.engine.weights_dir)
+
+
+async def run_agent(model: CatalogueModel, weights: Weights, settings: Settings, models: ModelRepository) -> None:
+    """Wires an agent and runs it until SIGTERM or SIGINT, or until its model is deleted. Raises EngineFailed."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    models = ModelRepository(Database(settings.database_url))
-    try:
-        await asyncio.to_thread(models.put, _card(model, weights))
-    except SQLAlchemyError as error:
-        raise RegistryUnusable(type(error).__name__) from error
     async with (
         Redis.from_url(settings.redis_url, socket_connect_timeout=2, health_check_interval=10) as redis,
         httpx.AsyncClient(
@@ -229,24 +260,38 @@ async def run_agent(model: CatalogueModel, weights: Weights, settings: Settings)
             model.name,
             models,
             ArtifactStore(settings.artifacts_url),
+            DemandStore(redis),
             settings.engine.weights_dir.expanduser() / "adapters",
             client,
+            places=model.engine.max_cpu_loras,
+            max_rank=model.engine.max_lora_rank,
+            residence_s=settings.engine.adapter_residence_s,
         )
         command = build_command(model, weights.folder, settings, find_device())
-        agent = Agent(model, command, settings, leases=LeaseStore(redis), adapters=adapters, redis=redis, client=client)
+        agent = Agent(
+            model,
+            command,
+            settings,
+            leases=LeaseStore(redis),
+            adapters=adapters,
+            models=models,
+            redis=redis,
+            client=client,
+        )
         await agent.run(stop)
 
 
 def main() -> int:
     """The exit code. Until the weights are there a signal ends it at once; from then on it drains."""
     parser = argparse.ArgumentParser(prog="python -m inference.agent", description=__doc__)
-    parser.add_argument("model", help="a name of the catalogue")
+    parser.add_argument("model", help="a name of the catalogue, or of a whole model that a job made")
     name = parser.parse_args().model
     settings = Settings()
     configure_logs(SERVICE, settings.telemetry.log_level)
     try:
-        model = Catalogue.load(settings.engine.catalogue).require(name)
-        asyncio.run(run_agent(model, ensure_weights(model, settings.engine.weights_dir), settings))
+        models = ModelRepository(Database(settings.database_url))
+        model, weights = prepare(name, settings, models)
+        asyncio.run(run_agent(model, weights, settings, models))
     except (CatalogueError, WeightsError, RegistryUnusable, EngineFailed) as error:
         structlog.get_logger(__name__).error("engine cannot start", reason=str(error))
         return CANNOT_START

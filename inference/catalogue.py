@@ -55,8 +55,19 @@ class EngineOptions(_Entry):
     enforce_eager: bool = Field(False, description="Start without compiling: sooner up, slower after.")
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = Field(0.9, description="Share of a GPU's memory.")
     max_loras: Annotated[int, Field(ge=1)] = Field(4, description="Adapters in one batch at most.")
-    max_cpu_loras: Annotated[int, Field(ge=1)] = Field(32, description="Adapters kept loaded at most.")
-    max_lora_rank: Literal[8, 16, 32, 64, 128, 256] = 64
+    max_cpu_loras: Annotated[int, Field(ge=1)] = Field(
+        32, description="Adapters that it has loaded at most: those asked for most recently."
+    )
+    max_lora_rank: Literal[8, 16, 32, 64, 128, 256] = Field(64, description="Adapters of a higher rank are refused.")
+    pooling: Literal["MEAN", "CLS", "LAST"] | None = Field(
+        None, description="How an embedding is made of its tokens'; what the weights' files say if unset."
+    )
+
+    @model_validator(mode="after")
+    def _a_batchs_adapters_are_loaded(self) -> "EngineOptions":
+        if self.max_loras > self.max_cpu_loras:
+            raise ValueError("max_loras cannot be more than max_cpu_loras")
+        return self
 
 
 class CatalogueModel(_Entry):

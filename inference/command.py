@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from contracts.engine import EngineTask
 from contracts.settings import Settings
 from inference.catalogue import CatalogueModel
 
 Device = Literal["cpu", "cuda"]
 GIB = 1 << 30
+PROGRAMS: Mapping[EngineTask, str] = {"token_classify": "inference.runners.token_classification"}
+"""What serves the tasks that vLLM cannot."""
 
 
 def find_device() -> Device:
@@ -28,22 +31,30 @@ class EngineCommand:
 
 def build_command(model: CatalogueModel, weights: Path, settings: Settings, device: Device) -> EngineCommand:
     """Continuous batching, the paged KV cache and prefix caching are vLLM's; LoRA adapters come and go at run time."""
-    options = model.engine
+    program = PROGRAMS.get(model.task, "vllm.entrypoints.openai.api_server")
     arguments = [
-        *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
+        *(sys.executable, "-m", program),
         *("--model", str(weights)),
         *("--served-model-name", model.name),
         *("--host", settings.engine.host),
         *("--port", str(settings.engine.port)),
         *("--max-model-len", str(model.context_length)),
-        *("--max-num-seqs", str(options.max_num_seqs)),
-        *("--dtype", options.dtype),
-        "--disable-uvicorn-access-log",
+        *("--max-num-seqs", str(model.engine.max_num_seqs)),
     ]
+    if model.task not in PROGRAMS:
+        arguments += _vllm_arguments(model, settings, device)
+    return EngineCommand(tuple(arguments), _environment(settings, device))
+
+
+def _vllm_arguments(model: CatalogueModel, settings: Settings, device: Device) -> list[str]:
+    options = model.engine
+    arguments = ["--dtype", options.dtype, "--disable-uvicorn-access-log"]
     if options.enforce_eager:
         arguments.append("--enforce-eager")
-    if model.task == "embed":
+    if model.task != "generate":
         arguments += ["--runner", "pooling"]
+        if model.task == "embed" and options.pooling is not None:
+            arguments += ["--pooler-config", json.dumps({"seq_pooling_type": options.pooling})]
     else:
         arguments += [
             "--enable-prefix-caching",
@@ -60,7 +71,7 @@ def build_command(model: CatalogueModel, weights: Path, settings: Settings, devi
         arguments += ["--kv-cache-memory-bytes", str(int(settings.engine.kv_cache_gib * GIB))]
     if settings.telemetry.otlp_endpoint is not None:
         arguments += ["--otlp-traces-endpoint", f"{settings.telemetry.otlp_endpoint.rstrip('/')}/v1/traces"]
-    return EngineCommand(tuple(arguments), _environment(settings, device))
+    return arguments
 
 
 def _environment(settings: Settings, device: Device) -> dict[str, str]:

@@ -6,6 +6,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from contracts.engine import EngineLoad
 
 _CACHE_CONFIG = "vllm:cache_config_info"
+_ADAPTERS = "vllm:lora_requests_info"
 _RELEVANT = ("vllm:num_requests_", "vllm:kv_cache_us", "vllm:prefix_cache_", _CACHE_CONFIG)
 
 
@@ -34,6 +35,24 @@ def parse_load(metrics: str) -> EngineLoad:
         prefix_queries=int(sum(samples.get("vllm:prefix_cache_queries_total", []))),
         prefix_hits=int(sum(samples.get("vllm:prefix_cache_hits_total", []))),
     )
+
+
+async def read_adapters_in_flight(client: httpx.AsyncClient) -> frozenset[str]:
+    """Names of the adapters that vLLM answers requests for. Raises httpx.HTTPError when it does not answer."""
+    answer = await client.get("/metrics")
+    answer.raise_for_status()
+    return parse_adapters_in_flight(answer.text)
+
+
+def parse_adapters_in_flight(metrics: str) -> frozenset[str]:
+    """vLLM tells them in labels, and by a series' value, a time, which of all that it ever told is true now."""
+    relevant = "\n".join(line for line in metrics.splitlines() if _ADAPTERS in line)
+    series = [sample for family in text_string_to_metric_families(relevant + "\n") for sample in family.samples]
+    if not series:
+        return frozenset()
+    labels = max(series, key=lambda sample: sample.value).labels
+    named = (labels.get(f"{state}_lora_adapters", "").split(",") for state in ("running", "waiting"))
+    return frozenset(name for names in named for name in names if name)
 
 
 def _size_of(cache: dict[str, str]) -> int:

@@ -3,7 +3,7 @@
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,7 +12,15 @@ import fsspec
 CHUNK_BYTES = 1 << 20
 
 
-class DigestMismatch(Exception):
+SERVABLE_SUFFIXES = frozenset({".safetensors", ".json", ".txt", ".model", ".jinja", ".md"})
+"""Weights, configurations, tokenizers and words. No pickles and no code: loading those runs what is in them."""
+
+
+class ArtifactRefused(Exception):
+    """A model that is not to be loaded; the message says why."""
+
+
+class DigestMismatch(ArtifactRefused):
     """An artifact is not what its digest says: it was changed or cut short."""
 
 
@@ -45,8 +53,28 @@ class ArtifactStore:
         if self._filesystem.exists(self._absolute(path)):
             self._filesystem.rm(self._absolute(path), recursive=True)
 
+    def check_model(self, path: str) -> None:
+        """Raises ArtifactRefused where a stored model has files that must never be loaded. Costs a listing."""
+        root = self._absolute(path)
+        found = self._filesystem.find(root, detail=True)
+        if links := [name for name, file in found.items() if file.get("islink")]:
+            raise ArtifactRefused(f"{links[0][len(root) :].strip('/')} is a symbolic link.")
+        check_servable(name[len(root) :].strip("/") for name in found)
+
+    def download_model(self, path: str, folder: Path, *, digest: str) -> None:
+        """`download_folder` of something that is to be loaded. Raises ArtifactRefused too, before a byte is brought."""
+        self.check_model(path)
+        self.download_folder(path, folder, digest=digest)
+
+    def size(self, path: str) -> int:
+        """Bytes of an artifact, or of all below a folder; 0 if there is none."""
+        target = self._absolute(path)
+        return int(self._filesystem.du(target)) if self._filesystem.exists(target) else 0
+
     def upload_folder(self, folder: Path, path: str) -> str:
-        """Stores every file of `folder` under `path` and returns the digest of the whole."""
+        """Stores every file of `folder` under `path` and returns the digest of the whole. Raises ArtifactRefused for
+        a symbolic link."""
+        _refuse_links(folder)
         for name in _files_of(folder):
             with (folder / name).open("rb") as source:
                 self.write(f"{path}/{name}", source)
@@ -85,6 +113,23 @@ def folder_digest(folder: Path) -> str:
         with (folder / name).open("rb") as source:
             whole.update(f"{hashlib.file_digest(source, 'sha256').hexdigest()}  {name}\n".encode())
     return f"sha256:{whole.hexdigest()}"
+
+
+def check_servable(names: Iterable[str]) -> None:
+    """Raises ArtifactRefused where one of the files could run code when it is loaded, or has a name with a control
+    character, by which two folders could have one digest."""
+    for name in names:
+        if not name.isprintable():
+            raise ArtifactRefused(f"{name!r} is not a name for a model's file.")
+        if Path(name).suffix.lower() not in SERVABLE_SUFFIXES:
+            allowed = ", ".join(sorted(SERVABLE_SUFFIXES))
+            raise ArtifactRefused(f"{name} is not a file that a model may have; they end in {allowed}.")
+
+
+def _refuse_links(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        if path.is_symlink():
+            raise ArtifactRefused(f"{path.relative_to(folder)} is a symbolic link, which could lead anywhere.")
 
 
 def _files_of(folder: Path) -> list[str]:

@@ -23,6 +23,8 @@ def create_celery(redis_url: str) -> Celery:
         worker_prefetch_multiplier=1,
         task_default_queue="cpu",
         broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
         broker_transport_options={
             "visibility_timeout": VISIBILITY_TIMEOUT_S,
             "socket_timeout": 10,

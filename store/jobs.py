@@ -5,6 +5,7 @@ names its fence and is refused once a newer lease exists, so a worker that was t
 (Kleppmann, "How to do distributed locking", 2016).
 """
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -90,9 +91,9 @@ class JobRepository:
             row = session.get(JobRow, job_id)
             return None if row is None else _to_job(row)
 
-    def page(self, *, tenant: str, after: str | None = None, limit: int = 20) -> list[Job]:
-        """Newest first, at most `limit`, those older than the job `after`."""
-        query = select(JobRow).where(JobRow.tenant == tenant)
+    def page(self, *, tenant: str, family: str = "", after: str | None = None, limit: int = 20) -> list[Job]:
+        """Newest first, at most `limit`, those older than the job `after`, of families that begin with `family`."""
+        query = select(JobRow).where(JobRow.tenant == tenant, JobRow.family.startswith(family, autoescape=True))
         with self._database.session() as session:
             if after is not None and (cursor := session.get(JobRow, after)) is not None:
                 query = query.where(
@@ -373,7 +374,7 @@ def _try_again(session: Session, row: JobRow, policy: RetryPolicy, reason: str) 
         add_job_event(session, row.id, message, level="error")
         return "failed"
     pause_s = policy.pause_s(row.attempts)
-    row.status, row.not_before = "queued", int(time.time() + pause_s)
+    row.status, row.not_before = "queued", int(time.time()) + math.ceil(pause_s)
     message = f"{reason} Trying again in {pause_s:.0f} s (attempt {row.attempts + 1} of {policy.max_attempts})."
     add_job_event(session, row.id, message, level="warn")
     return "queued"

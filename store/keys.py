@@ -53,6 +53,7 @@ class KeyRepository:
         models: Iterable[str] | None = None,
         capture: float | None = None,
         expires_at: int | None = None,
+        semantic_cache: bool = False,
         **limits: float | None,
     ) -> NewApiKey:
         """A new key. `limits` are the fields of contracts.limits.Limits. Raises ValueError where they make no sense."""
@@ -66,6 +67,7 @@ class KeyRepository:
             hint=f"{secret[:10]}…{secret[-4:]}",
             scopes=sorted(scopes),
             models=None if models is None else sorted(models),
+            semantic_cache=semantic_cache,
             capture=capture,
             **own.model_dump(),
             created_at=int(time.time()),

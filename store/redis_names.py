@@ -13,6 +13,9 @@ INVALIDATIONS = "flywheel:invalidations"
 ENGINE_REQUESTS = "flywheel:engine-requests"
 """Set of models that a request waits for and that have no engine; supervisors start those that they can."""
 
+ON_DEMAND_USES = "flywheel:on-demand-uses"
+"""Sorted set of the models whose engines start on demand, by their last use in Unix seconds."""
+
 LANDINGS = "flywheel:landings"
 """Channel. A message is `<tenant> <digest>`: a generation that another gateway waits for has ended."""
 
@@ -23,6 +26,16 @@ ADMISSION_PROBE = "flywheel:admission-probe"
 
 def lease(engine: str) -> str:
     return f"flywheel:lease:{engine}"
+
+
+def adapter_uses(base: str) -> str:
+    """Sorted set of a base model's adapters by their last use in Unix seconds, as far as they are remembered."""
+    return f"flywheel:{{{base}}}:adapter-uses"
+
+
+def adapters_wanted(base: str) -> str:
+    """Sorted set of a base model's adapters that a request waits for, by when it began to, in Unix seconds."""
+    return f"flywheel:{{{base}}}:adapters-wanted"
 
 
 def buckets(tenant: str, key: str = "") -> str:
@@ -59,6 +72,25 @@ def cache_uses(tenant: str) -> str:
     return f"flywheel:{{{tenant}}}:cache-uses"
 
 
+def cache_questions(tenant: str, context: str) -> str:
+    """Stream of questions with a kept answer that differ in nothing but their text: text, vector, answer's digest."""
+    return f"flywheel:{{{tenant}}}:cache-questions:{context}"
+
+
+def cache_places(tenant: str) -> str:
+    """Hash: where the question of a kept answer stands, `<context> <id in its stream>`, by the answer's digest."""
+    return f"flywheel:{{{tenant}}}:cache-places"
+
+
 def cache_sizes(tenant: str) -> str:
     """Hash: bytes and model of each kept answer by digest, and the sum of bytes."""
     return f"flywheel:{{{tenant}}}:cache-sizes"
+
+
+RELEASE_CONTROLLER = "flywheel:release-controller"
+"""Renewed by every controller of releases; while there is none, nothing moves by itself."""
+
+
+def release_figures(release: str, stage: str, arm: str) -> str:
+    """Hash: what all gateways counted of one arm of a release in one stage."""
+    return f"flywheel:{{{release}}}:figures:{stage}:{arm}"

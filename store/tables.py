@@ -2,7 +2,7 @@
 
 from typing import Any, ClassVar
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, String, Text, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, Double, ForeignKey, Index, Integer, String, Text, UniqueConstraint, false
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
@@ -38,6 +38,7 @@ class ApiKeyRow(LimitColumns, Base):
     hint: Mapped[str] = mapped_column(String(32))
     scopes: Mapped[list[str]]
     models: Mapped[list[str] | None]
+    semantic_cache: Mapped[bool] = mapped_column(server_default=false())
     capture: Mapped[float | None]
     created_at: Mapped[int] = mapped_column(BigInteger)
     expires_at: Mapped[int | None] = mapped_column(BigInteger)
@@ -171,6 +172,60 @@ class FeedbackTagRow(Base):
 
     feedback: Mapped[str] = mapped_column(ForeignKey("feedback.id", ondelete="CASCADE"), primary_key=True)
     tag: Mapped[str] = mapped_column(String(64), primary_key=True)
+
+
+class AliasRow(Base):
+    """`owner` is a tenant, or empty where every tenant may use the alias: a key's columns cannot be null."""
+
+    __tablename__ = "aliases"
+
+    owner: Mapped[str] = mapped_column(String(64), primary_key=True)
+    name: Mapped[str] = mapped_column(String(128), primary_key=True)
+    model: Mapped[str] = mapped_column(String(255))
+    release: Mapped[str | None] = mapped_column(String(64))
+    created_at: Mapped[int] = mapped_column(BigInteger)
+
+
+class ReleaseRow(Base):
+    __tablename__ = "releases"
+    __table_args__ = (Index("ix_releases_created_at", "created_at"),)
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    alias: Mapped[str] = mapped_column(String(128))
+    owner: Mapped[str] = mapped_column(String(64))
+    tenant: Mapped[str] = mapped_column(String(64))
+    stable: Mapped[str] = mapped_column(String(255))
+    candidate: Mapped[str] = mapped_column(String(255))
+    policy: Mapped[dict[str, Any]]
+    evaluation_file: Mapped[str | None] = mapped_column(String(64))
+    evaluation_digest: Mapped[str | None] = mapped_column(String(80))
+    evaluation_job: Mapped[str | None] = mapped_column(String(64))
+    state: Mapped[str] = mapped_column(String(16), index=True)
+    stage: Mapped[int]
+    version: Mapped[int]
+    looks: Mapped[int]
+    next_look_at: Mapped[int] = mapped_column(BigInteger)
+    evidence: Mapped[dict[str, Any] | None]
+    created_at: Mapped[int] = mapped_column(BigInteger)
+    entered_at: Mapped[float] = mapped_column(Double)
+    finished_at: Mapped[int | None] = mapped_column(BigInteger)
+
+
+class ReleaseMoveRow(Base):
+    """What was done to a release, in the order of its versions."""
+
+    __tablename__ = "release_moves"
+
+    release: Mapped[str] = mapped_column(ForeignKey("releases.id"), primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    from_state: Mapped[str | None] = mapped_column(String(16))
+    from_stage: Mapped[int]
+    state: Mapped[str] = mapped_column(String(16))
+    stage: Mapped[int]
+    actor: Mapped[str] = mapped_column(String(64))
+    reason: Mapped[str] = mapped_column(Text)
+    evidence: Mapped[dict[str, Any] | None]
+    created_at: Mapped[int] = mapped_column(BigInteger)
 
 
 class JobCheckpointRow(Base):

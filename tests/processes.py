@@ -42,6 +42,14 @@ class Process:
         self.stop()
         raise AssertionError(f"{self._child.args} did not become ready:\n{self.log.read_text()[-4000:]}")
 
+    def wait(self, *, timeout_s: float) -> None:
+        """Raises AssertionError with the end of the log when the process does not end well, or not in time."""
+        try:
+            exit_code = self._child.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            exit_code = self.kill()
+        assert exit_code == 0, f"{self._child.args} ended with {exit_code}:\n{self.log.read_text()[-4000:]}"
+
     def stop(self) -> int:
         """The exit code."""
         self._child.terminate()

@@ -25,14 +25,16 @@ from store.database import Database
 from store.files import FileRepository
 from store.job_checkpoints import CheckpointRepository
 from store.job_queue import RUN_JOB, JobQueue, create_celery
+from store.job_usage import JobUsage
 from store.jobs import JobRepository
 from store.models import ModelRepository
 from store.news import publish_news
 from telemetry.logs import configure_logs
 from telemetry.traces import configure_traces
+from workers.engines import Engines
 from workers.news import NewsThread
 from workers.registry import JobFamilies
-from workers.run import JobResources
+from workers.run import JobResources, Room
 from workers.runner import JobRunner, RunnerRules
 from workers.scratch import remove_ownerless
 from workers.stop import StopRequest
@@ -76,7 +78,9 @@ def _run_in_child(settings: Settings, families: JobFamilies, stop: StopRequest, 
         models=ModelRepository(database),
         files=FileRepository(database),
         artifacts=ArtifactStore(settings.artifacts_url),
+        engines=Engines(settings.redis_url),
         checkpoints=CheckpointRepository(database),
+        room=Room(JobUsage(database), settings.worker.artifact_quota_bytes, settings.worker.scratch_quota_bytes),
         threads=settings.worker.threads,
         processes=settings.worker.processes,
         checkpoint_every_s=settings.worker.checkpoint_every_s,

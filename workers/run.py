@@ -15,7 +15,9 @@ from store.artifacts import ArtifactStore, DigestMismatch
 from store.files import FileRepository
 from store.job_checkpoints import CheckpointRepository
 from store.job_rows import LeaseLost
+from store.job_usage import JobUsage
 from store.models import ModelRepository
+from workers.engines import Engines
 from workers.heartbeat import Heartbeat
 from workers.journal import Journal
 
@@ -31,13 +33,24 @@ class JobFailed(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Room:
+    """What jobs may take up. `quota_bytes` of a tenant's artifacts; `scratch_bytes` of one job; None for no bound."""
+
+    usage: JobUsage
+    quota_bytes: int | None
+    scratch_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class JobResources:
     """What every job may read and write. `threads` is None for one thread a core, over all `processes`."""
 
     models: ModelRepository
     files: FileRepository
     artifacts: ArtifactStore
+    engines: Engines
     checkpoints: CheckpointRepository
+    room: Room
     threads: int | None
     processes: int = 1
     checkpoint_every_s: float = 60.0

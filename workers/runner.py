@@ -11,6 +11,8 @@ from opentelemetry import propagate, trace
 
 from contracts.invalidation import Invalidation
 from contracts.jobs import Job, JobError, RetryPolicy
+from contracts.models import ModelCard
+from store.artifacts import ArtifactRefused
 from store.job_queue import JobQueue
 from store.job_rows import LeaseLost
 from store.jobs import JobRepository
@@ -173,7 +175,16 @@ class JobRunner:
             run.message("The job started." if fence == 1 else f"The job started again (attempt {fence}).")
             result = family(job.spec, run)
             run.check(may_save=True)
+            if result.model is not None:
+                self._check_model(result.model)
             return result
+
+    def _check_model(self, model: ModelCard) -> None:
+        """Nothing enters the registry that engines would refuse."""
+        try:
+            self._resources.artifacts.check_model(model.weights)
+        except ArtifactRefused as refusal:
+            raise JobFailed("model_refused", f"The model cannot be registered. {refusal}") from refusal
 
     def _succeed(self, job: Job, fence: int, result: JobResult, journal: Journal) -> None:
         journal.write()
@@ -185,6 +196,7 @@ class JobRunner:
             message=result.message,
             result_model=None if model is None else model.name,
             trained_tokens=result.trained_tokens,
+            artifact_bytes=self._resources.artifacts.size(artifact_folder(job.id, fence)),
             model=model,
         )
         if model is not None:

@@ -1,24 +1,18 @@
 """`flywheel finetune`: makes a model of your own from a file of conversations."""
 
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from cli.client import openai_client
 from cli.errors import CliError
 from cli.instructions import TEXT_MODEL, curl_line
+from cli.job_progress import follow_job
 from cli.local_stack import find_endpoint
-from cli.terminal import console
 
 if TYPE_CHECKING:
-    from openai import OpenAI
-    from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
-
-POLL_S = 1.0
-FINAL = ("succeeded", "failed", "cancelled")
+    from openai.types.fine_tuning import FineTuningJob
 
 
 def finetune(
@@ -36,38 +30,9 @@ def finetune(
         job = client.fine_tuning.jobs.create(model=model, training_file=uploaded.id, suffix=suffix)
         print(f"Job {job.id} is queued; it trains {model} on {file.name} ({uploaded.id}).")
         if not watch:
-            print("Follow it with the API's /v1/fine_tuning/jobs; next time, add --watch.")
+            print(f"Follow it with `flywheel jobs watch {job.id}`.")
             return
-        _report(_follow(client, job))
-
-
-def _follow(client: "OpenAI", job: "FineTuningJob") -> "FineTuningJob":
-    """Shows messages and a bar until the job ends. Ctrl-C leaves the job running."""
-    seen: set[str] = set()
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[told]}"), TimeElapsedColumn())
-    with Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=console()) as progress:
-        bar = progress.add_task("waiting", total=None, told="")
-        while True:
-            job = client.fine_tuning.jobs.retrieve(job.id)
-            events = client.fine_tuning.jobs.list_events(job.id, limit=100).data
-            for event in reversed([event for event in events if event.id not in seen]):
-                seen.add(event.id)
-                _show(progress, bar, event)
-            if job.status in FINAL:
-                return job
-            time.sleep(POLL_S)
-
-
-def _show(progress: Progress, bar: TaskID, event: "FineTuningJobEvent") -> None:
-    data: dict[str, Any] = event.data if isinstance(event.data, dict) else {}
-    if event.type != "metrics" or "step" not in data:
-        progress.console.print(f"  {event.message}")
-        return
-    step, total, loss = data.get("step"), data.get("total_steps"), data.get("train_loss")
-    told = f"step {step}/{total}" + ("" if loss is None else f"  loss {loss:.3f}")
-    progress.update(bar, description="training", completed=step, total=total, told=told)
-    if not progress.console.is_terminal:
-        progress.console.print(f"  {told}")
+        _report(follow_job(client, job.id))
 
 
 def _report(job: "FineTuningJob") -> None:

@@ -52,6 +52,9 @@ def create(
         float | None, typer.Option(min=0, max=1, help="Share of its answers that is captured, for example 0.1.")
     ] = None,
     expires_in: Annotated[str | None, typer.Option(help="For example 30m, 12h or 90d.")] = None,
+    semantic_cache: Annotated[
+        bool, typer.Option("--semantic-cache", help="Repeats may get the kept answer to a similar question.")
+    ] = False,
 ) -> None:
     """Make a key. Its secret is shown once, now."""
     expires_at = None if expires_in is None else int(time.time()) + seconds_of(expires_in)
@@ -65,6 +68,7 @@ def create(
             models=model or None,
             capture=capture or None,
             expires_at=expires_at,
+            semantic_cache=semantic_cache,
             requests_per_minute=rpm,
             tokens_per_minute=tpm,
             concurrency=concurrency,
@@ -84,12 +88,13 @@ def list_keys() -> None:
 
     with open_keys(_settings()) as keys:
         known = keys.all()
-    table = make_table("id", "name", "tenant", "key", "scopes", "models", "limits", "capture", "state")
+    table = make_table("id", "name", "tenant", "key", "scopes", "models", "limits", "cache", "capture", "state")
     for key in known:
         models = "all" if key.models is None else " ".join(sorted(key.models))
         scopes, limits = " ".join(sorted(key.scopes)), describe_limits(key) or "default"
+        cache = "semantic" if key.semantic_cache else "exact"
         capture = "none" if key.capture is None else f"{key.capture:.4g}"
-        table.add_row(key.id, key.name, key.tenant, key.hint, scopes, models, limits, capture, _state(key))
+        table.add_row(key.id, key.name, key.tenant, key.hint, scopes, models, limits, cache, capture, _state(key))
     print_table(table)
 
 

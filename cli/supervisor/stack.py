@@ -13,16 +13,18 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from cli.home import Home
 from cli.local_stack import LocalStack
-from cli.supervisor.on_demand import follow_engine_requests
+from cli.supervisor.local_engines import LocalEngines
+from cli.supervisor.on_demand import OnDemandEngines
 from cli.supervisor.ports import HOST, Ports, free_ports
 from cli.supervisor.preparation import prepare_database
 from cli.supervisor.service import Service, ServiceFailed
-from cli.supervisor.services import ServiceCatalogue, engine_step
+from cli.supervisor.services import ServiceCatalogue
 from cli.supervisor.state import Failure, StateFile
 from cli.supervisor.supervisor import Supervisor
 from contracts.settings import Settings
 from inference.catalogue import Catalogue, CatalogueError
 from store.database import Database
+from store.models import ModelRepository
 
 TEXT_MODEL, EMBEDDING_MODEL = "smollm2-135m-instruct", "all-minilm-l6-v2"
 DATABASE_STEP = "database"
@@ -86,7 +88,7 @@ class Stack:
         engines = [self._services.engine(TEXT_MODEL, self._ports.engine)]
         if embeddings:
             engines.append(self._services.engine(EMBEDDING_MODEL, free_ports(1)[0]))
-        later = [self._services.gateway(), self._services.worker(), *engines]
+        later = [self._services.gateway(), self._services.worker(), self._services.releases(), *engines]
         first = [self._services.valkey()] if own_valkey else []
         self._supervisor.announce(*[service.name for service in first], DATABASE_STEP, *[s.name for s in later])
         valkey = asyncio.create_task(self._supervisor.start(*first))
@@ -136,19 +138,15 @@ class Stack:
             raise ServiceFailed(Failure(step=DATABASE_STEP, why=str(error), advice=advice)) from None
 
     async def _serve_until(self, stopped: "asyncio.Task[bool]") -> None:
-        requests = asyncio.create_task(follow_engine_requests(self._redis, self._start_on_demand))
-        await asyncio.wait({stopped, requests}, return_when=asyncio.FIRST_COMPLETED)
-        requests.cancel()
-        await asyncio.gather(requests, return_exceptions=True)
-
-    async def _start_on_demand(self, model: str) -> None:
-        wanted = next((known for known in self._catalogue.models if known.name == model and known.on_demand), None)
-        if wanted is None:
-            self._log.warning("engine asked for that the catalogue does not have", model=model)
-            return
-        if not self._supervisor.runs(engine_step(model)):
-            self._log.info("engine starts on demand", model=model)
-            self._supervisor.start_later(self._services.engine(model, free_ports(1)[0]))
+        database = self._open_database()
+        engines = LocalEngines(self._supervisor, self._services, self._catalogue, ModelRepository(database))
+        work = asyncio.create_task(OnDemandEngines(self._redis, engines, self._settings.on_demand).run())
+        try:
+            await asyncio.wait({stopped, work}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+            database.dispose()
 
     def _write_local_file(self, api_key: str, services: list[Service]) -> None:
         steps = self._states.state.steps
@@ -162,7 +160,7 @@ class Stack:
                 **({"valkey": self._ports.valkey} if "valkey" in steps else {}),
             },
             logs={"supervisor": str(self._home.log("supervisor"))}
-            | {step: str(self._home.log(step)) for step in ("valkey", "gateway", "worker") if step in steps}
+            | {step: str(self._home.log(step)) for step in ("valkey", "gateway", "worker", "releases") if step in steps}
             | {service.name: str(service.log) for service in services},
             settings={name: os.environ[name] for name in SHARED_SETTINGS if name in os.environ},
         ).write(self._home)

@@ -50,6 +50,15 @@ class Supervisor:
     def runs(self, name: str) -> bool:
         return name in self._tasks and not self._tasks[name].done()
 
+    async def stop_one(self, name: str) -> None:
+        """Stops a service, and no longer keeps it up."""
+        task = self._tasks.pop(name, None)
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        if (keeper := self._keepers.pop(name, None)) is not None:
+            await keeper.stop()
+
     async def stop(self) -> None:
         """Stops everything, the services of a higher rank first and those of one rank together."""
         for task in self._tasks.values():

@@ -14,10 +14,11 @@ from contracts.errors import InvalidTrainingFile, InvalidValue, NotFound, Servic
 from contracts.files import StoredFile
 from contracts.fine_tuning import FineTuningSpec, SupervisedHyperparameters, family_of, parse_spec
 from contracts.graders import RewardModelGrader
-from contracts.jobs import Job, JobError, JobStatus
+from contracts.jobs import Job, JobError, JobQueueName, JobStatus
 from contracts.keys import ApiKey
 from gateway.api.access import JobsKey
 from gateway.api.fine_tuning_methods import SPECS, Method, SupervisedMethod
+from gateway.api.job_quota import JobQuota
 from gateway.api.paging import After, Limit, Page
 from gateway.routing.models import ModelDirectory
 from store.artifacts import ArtifactStore
@@ -26,6 +27,8 @@ from store.job_queue import JobQueue
 from store.jobs import JobRepository
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["Fine-tuning"])
+FINE_TUNING = "finetune."
+"""What the families of this API begin with. Other jobs have other routes."""
 
 
 class CreateJob(BaseModel):
@@ -40,6 +43,7 @@ class CreateJob(BaseModel):
     method: Method | None = None
     suffix: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")] | None = None
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
+    priority: Annotated[int, Field(ge=0, le=100, description="Jobs with a lower number run first.")] = 0
 
     def chosen_method(self) -> Method:
         if self.method is not None:
@@ -98,18 +102,23 @@ class FineTuningService:
         artifacts: ArtifactStore,
         directory: ModelDirectory,
         queue: JobQueue,
+        quota: JobQuota,
         tracer: trace.Tracer,
+        *,
+        default_queue: JobQueueName,
     ) -> None:
         self._jobs = jobs
         self._files = files
         self._artifacts = artifacts
         self._directory = directory
         self._queue = queue
+        self._quota = quota
+        self._default_queue = default_queue
         self._tracer = tracer
         self._log = structlog.get_logger(__name__)
 
     def create(self, wanted: CreateJob, key: ApiKey) -> Job:
-        """Raises ModelNotFound, InvalidValue, ServiceUnavailable (the job then counts as failed)."""
+        """Raises ModelNotFound, InvalidValue, InsufficientQuota, ServiceUnavailable (the job then counts as failed)."""
         method = wanted.chosen_method()
         spec_type = SPECS[method.type]
         card = self._directory.require(wanted.model, key)
@@ -126,6 +135,7 @@ class FineTuningService:
         spec = spec_type.model_validate(
             {"base_model": card.name, "suffix": wanted.suffix, "seed": wanted.seed or 0, **fields}
         )
+        self._quota.check(spec, card, key)
         family = family_of(method.type)
         with self._tracer.start_as_current_span("create_job", kind=trace.SpanKind.PRODUCER) as span:
             carrier: dict[str, str] = {}
@@ -135,6 +145,8 @@ class FineTuningService:
                 tenant=key.tenant,
                 spec=spec.model_dump(mode="json", by_alias=True),
                 trace_context=carrier,
+                queue="gpu" if spec.needs_gpu else self._default_queue,
+                priority=wanted.priority,
             )
             span.set_attributes({"flywheel.job.id": job.id, "flywheel.job.family": family})
             self._enqueue(job)
@@ -171,12 +183,12 @@ class FineTuningService:
 
     def require(self, job_id: str, key: ApiKey) -> Job:
         job = self._jobs.get(job_id)
-        if job is None or job.tenant != key.tenant:
+        if job is None or job.tenant != key.tenant or not job.family.startswith(FINE_TUNING):
             raise NotFound(f"No such fine-tuning job: `{job_id}`.", param="fine_tuning_job_id")
         return job
 
     def page(self, key: ApiKey, *, after: str | None, limit: int) -> list[Job]:
-        return self._jobs.page(tenant=key.tenant, after=after, limit=limit)
+        return self._jobs.page(tenant=key.tenant, family=FINE_TUNING, after=after, limit=limit)
 
 
 def _service(request: Request) -> FineTuningService:

@@ -24,8 +24,9 @@ def install_openapi(app: FastAPI) -> None:
 def _document(app: FastAPI) -> dict[str, Any]:
     document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
-    _, requests = msgspec.json.schema_components([route.request for route in ROUTES], ref_template=REFERENCE)
-    schemas.update(requests)
+    described = [route.request for route in ROUTES] + [answer for route in ROUTES for answer in route.answers]
+    _, structs = msgspec.json.schema_components(described, ref_template=REFERENCE)
+    schemas.update(structs)
     schemas.update(_error_schemas())
     paths = {route.path: {"post": _operation(route)} for route in ROUTES}
     document["paths"] = {**paths, **document["paths"]}
@@ -46,7 +47,17 @@ def _operation(route: DataPathRoute) -> dict[str, Any]:
             "required": True,
             "content": {"application/json": {"schema": {"$ref": REFERENCE.format(name=route.request.__name__)}}},
         },
-        "responses": {"200": {"description": "The answer; server-sent events when `stream` is true."}},
+        "responses": {"200": _answer(route)},
+    }
+
+
+def _answer(route: DataPathRoute) -> dict[str, Any]:
+    if not route.answers:
+        return {"description": "The answer; server-sent events when `stream` is true."}
+    any_of = [{"$ref": REFERENCE.format(name=answer.__name__)} for answer in route.answers]
+    return {
+        "description": "The answer, by the model's task.",
+        "content": {"application/json": {"schema": {"anyOf": any_of}}},
     }
 
 

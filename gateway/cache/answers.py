@@ -39,9 +39,8 @@ class AnswerCache:
         self._redis = redis
         self._settings = settings
         self._metrics = metrics
-        self._keep, self._clear, self._touch = (
-            pipe.script((SCRIPTS / f"{name}.lua").read_text()) for name in ("keep", "clear", "touch")
-        )
+        self._keep, self._clear = (pipe.script(_lua("forget_question", name)) for name in ("keep", "clear"))
+        self._touch = pipe.script(_lua("touch"))
         self._digests = QuestionDigests()
         self._touched: dict[str, set[str]] = {}
         self._log = structlog.get_logger(__name__)
@@ -92,7 +91,9 @@ class AnswerCache:
             redis_names.cache_epoch(tenant),
             redis_names.cache_uses(tenant),
             redis_names.cache_sizes(tenant),
+            redis_names.cache_places(tenant),
         ]
+        question = use.question
         try:
             kept = await self._keep(
                 names,
@@ -107,6 +108,9 @@ class AnswerCache:
                     redis_names.cached_answer(tenant, ""),
                     redis_names.LANDINGS,
                     f"{tenant} {use.digest}",
+                    redis_names.cache_questions(tenant, ""),
+                    self._settings.semantic_questions,
+                    *((question.context, question.text, question.packed()) if question is not None else ()),
                 ],
             )
         except RedisError as error:
@@ -122,10 +126,20 @@ class AnswerCache:
         What is being generated meanwhile is not kept. Another gateway that does not hear the news may answer from its
         own memory for `local_ttl_s`.
         """
-        names = [redis_names.cache_epoch(tenant), redis_names.cache_uses(tenant), redis_names.cache_sizes(tenant)]
+        names = [
+            redis_names.cache_epoch(tenant),
+            redis_names.cache_uses(tenant),
+            redis_names.cache_sizes(tenant),
+            redis_names.cache_places(tenant),
+        ]
         cursor, dropped = b"0", 0
         while True:
-            arguments: list[Argument] = [redis_names.cached_answer(tenant, ""), model or "", cursor]
+            arguments: list[Argument] = [
+                redis_names.cached_answer(tenant, ""),
+                model or "",
+                cursor,
+                redis_names.cache_questions(tenant, ""),
+            ]
             cursor, count = await self._clear(names, arguments)
             dropped += int(count)
             if cursor == b"0":
@@ -153,6 +167,10 @@ class AnswerCache:
     def _fail(self, what: str, error: RedisError) -> None:
         self._metrics.redis_errors.labels("cache").inc()
         self._log.warning(what, reason=type(error).__name__)
+
+
+def _lua(*parts: str) -> str:
+    return "\n".join((SCRIPTS / f"{part}.lua").read_text() for part in parts)
 
 
 def _young_enough(answer: KeptAnswer, use: CacheUse) -> bool:

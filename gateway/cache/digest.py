@@ -1,6 +1,7 @@
 """The name of a question: two requests with the same one ask for the same answer."""
 
 import hashlib
+from typing import Any
 
 import msgspec
 
@@ -30,13 +31,13 @@ class QuestionDigests:
         raw = seen.digest()
         known = self._known.get(raw)
         if known is None:
-            known = hashlib.sha256(asked_where + _canonical(body)).hexdigest()
+            known = hashlib.sha256(asked_where + canonical(msgspec.json.decode(body))).hexdigest()
             self._known[raw] = known
         return known
 
 
-def _canonical(body: bytes) -> bytes:
-    document = msgspec.json.decode(body)
+def canonical(document: dict[str, Any]) -> bytes:
+    """A request without the order of its fields, white space, nulls, and who asks."""
     question = {
         name: value for name, value in document.items() if value is not None and name not in NOT_PART_OF_THE_QUESTION
     }

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 
 from contracts.models import ModelCard
-from contracts.openai import DataPathRequest, EmbeddingRequest
+from contracts.openai import DataPathRequest, PoolingRequest
 from gateway.cache.control import CacheControl
 from gateway.cache.digest import QuestionDigests
+from gateway.cache.questions import PlacedQuestion
 
 OPT_IN_HEADER = b"x-flywheel-cache"
 """A request with `x-flywheel-cache: use` is kept although it samples at random."""
@@ -19,6 +20,8 @@ class CacheUse:
     model: str
     read: bool
     max_age_s: int | None = None
+    question: PlacedQuestion | None = None
+    """What is kept with the answer, so that it can be found by a similar question."""
 
     @property
     def write(self) -> bool:
@@ -50,6 +53,6 @@ def cache_use(
 
 
 def _repeats(request: DataPathRequest, headers: dict[bytes, bytes]) -> bool:
-    if isinstance(request, EmbeddingRequest):
+    if isinstance(request, PoolingRequest):
         return True
     return request.temperature == 0 or request.seed is not None or headers.get(OPT_IN_HEADER) == b"use"

@@ -1,6 +1,6 @@
 """The way back: an engine's answer goes to the client as it comes, and a copy is kept where it may repeat."""
 
-from collections.abc import AsyncIterator
+from collections.abc import Awaitable, Callable
 
 from contracts.errors import ApiError, EngineError
 from gateway.cache.kept import KeptAnswer
@@ -70,14 +70,17 @@ async def _pass_on_stream(
     headers: HeaderList = [(b"content-type", content_type), (b"cache-control", b"no-cache")]
     source: UpstreamResponse | None = response
     events: EventFilter | ContinuedEvents = answering.events()
+
+    async def tell(passed: bytes) -> None:
+        if progress.first_byte_s is None:
+            progress.first_byte_s = exchange.elapsed_s()
+            await exchange.start(200, headers)
+        copy.feed(passed)
+        await exchange.write(passed)
+
     while True:
         try:
-            async for passed in _events(source, events):
-                if progress.first_byte_s is None:
-                    progress.first_byte_s = exchange.elapsed_s()
-                    await exchange.start(200, headers)
-                copy.feed(passed)
-                await exchange.write(passed)
+            await _tell_events(source, events, tell)
             break
         except UpstreamError as error:
             try:
@@ -85,27 +88,30 @@ async def _pass_on_stream(
             except (UpstreamError, ApiError):
                 if progress.first_byte_s is None:
                     raise
+                progress.failed = True
                 copy.discard()
                 await exchange.finish(error_event(EngineError("The engine failed in the middle of its answer.")))
                 return
     if progress.first_byte_s is None:
         await exchange.start(200, headers)
     if events.failed:
+        progress.failed = True
         copy.discard()
     progress.usage = events.usage
     await exchange.finish()
 
 
-async def _events(source: UpstreamResponse | None, events: EventFilter | ContinuedEvents) -> AsyncIterator[bytes]:
-    """The client's events, as they come. Raises UpstreamError where they break off."""
-    if source is not None:
-        async for chunk in source.chunks():
-            if passed := events.feed(chunk):
-                yield passed
-            if events.broken:
-                raise StreamBroken
+async def _tell_events(
+    source: UpstreamResponse | None, events: EventFilter | ContinuedEvents, tell: Callable[[bytes], Awaitable[None]]
+) -> None:
+    """Tells the client's events as they come. Raises UpstreamError where they break off."""
+    while source is not None and (chunk := await source.next_chunk()):
+        if passed := events.feed(chunk):
+            await tell(passed)
+        if events.broken:
+            raise StreamBroken
     if last := events.finish():
-        yield last
+        await tell(last)
 
 
 async def _pass_on_whole(
@@ -114,7 +120,7 @@ async def _pass_on_whole(
     headers: HeaderList = [(b"content-type", content_type)]
     tail = UsageTail()
     held = bytearray()
-    async for chunk in response.chunks():
+    while chunk := await response.next_chunk():
         tail.feed(chunk)
         copy.feed(chunk)
         if exchange.status is not None:

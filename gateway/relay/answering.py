@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from contracts.models import ModelCard
-from contracts.openai import DataPathRequest, EmbeddingRequest
+from contracts.openai import DataPathRequest, PoolingRequest
 from gateway.relay.continuation import ContinuedEvents, continuation_request
 from gateway.relay.decode import ask_engine_for
 from gateway.relay.exchange import HeaderList
@@ -56,7 +56,7 @@ class Answering:
         self.forwarder.note_break(self._reply.engine, self.card, error)
         self._broken.append(self._reply.engine)
         transcript, request = self._transcript, self.request
-        if transcript is None or isinstance(request, EmbeddingRequest):
+        if transcript is None or isinstance(request, PoolingRequest):
             raise error
         if not transcript.can_go_on or len(self._broken) > MAX_FAILOVERS:
             raise error
@@ -78,7 +78,7 @@ class Answering:
     @property
     def _hide_usage(self) -> bool:
         """Whether the gateway asks for the usage of a stream whose client did not."""
-        if isinstance(self.request, EmbeddingRequest) or not self.request.stream:
+        if isinstance(self.request, PoolingRequest) or not self.request.stream:
             return False
         return self.request.stream_options is None or not self.request.stream_options.include_usage
 
@@ -89,7 +89,7 @@ class Answering:
         self._reply = await self.forwarder.forward(
             self.card,
             self.routing,
-            route.path,
+            route.engine_path,
             self.headers,
             body,
             broken=self._broken,

@@ -14,7 +14,7 @@ from contracts.errors import (
     UnknownParameter,
 )
 from contracts.models import ModelCard
-from contracts.openai import DataPathRequest, EmbeddingRequest
+from contracts.openai import DataPathRequest, PoolingRequest
 
 DEFAULT_COMPLETION_TOKENS = 512
 """Reserved for an answer whose length the client did not bound."""
@@ -52,7 +52,7 @@ def check_length(request: DataPathRequest, card: ModelCard) -> None:
 def estimate_tokens(request: DataPathRequest, body: bytes, card: ModelCard) -> tuple[int, int]:
     """Prompt and completion tokens to reserve: about a token for four bytes, and the longest answer asked for."""
     prompt = min(len(body) // BYTES_PER_TOKEN + 1, card.context_length)
-    if isinstance(request, EmbeddingRequest):
+    if isinstance(request, PoolingRequest):
         return prompt, 0
     longest = request.max_tokens or getattr(request, "max_completion_tokens", None) or DEFAULT_COMPLETION_TOKENS
     return prompt, min(longest, card.context_length) * (request.n or 1)

@@ -20,6 +20,7 @@ from uvicorn.server import ServerState
 
 from contracts.errors import ApiError, HeadTooLarge
 from gateway.relay.exchange import ClientDisconnected, Exchange, HeaderList
+from gateway.relay.writes import WriteTurn
 
 MAX_HEAD_BYTES = 32 * 1024
 MAX_PIPELINED_BYTES = 64 * 1024
@@ -37,6 +38,7 @@ def direct_protocol(handlers: Mapping[str, Handler]) -> type["DirectProtocol"]:
     """The protocol class for `uvicorn.Config(http=…)`. `handlers` are by the path of their POST route."""
 
     class Protocol(DirectProtocol):
+        _writes = WriteTurn()
         _handlers = MappingProxyType({_first_line(path): handler for path, handler in handlers.items()})
         _first_lines = tuple(_handlers)
 
@@ -63,6 +65,7 @@ class _Head:
 class DirectProtocol(asyncio.Protocol):
     """One connection. Its requests are answered one after the other; what is sent ahead waits."""
 
+    _writes: WriteTurn
     _handlers: Mapping[bytes, Handler] = MappingProxyType({})
     _first_lines: tuple[bytes, ...] = ()
 
@@ -93,7 +96,7 @@ class DirectProtocol(asyncio.Protocol):
 
     def send(self, data: bytes) -> None:
         if not self.closed:
-            self._transport.write(data)
+            self._writes.write(self._transport, data, in_progress=len(self._server_state.tasks))
 
     async def drain(self) -> None:
         if self._drained is not None:
@@ -126,7 +129,7 @@ class DirectProtocol(asyncio.Protocol):
         if self.closed:
             return
         if not self._keep_alive or missing_bytes > MAX_SKIPPED_BYTES:
-            self._transport.close()
+            self._close()
             return
         self._skip_bytes = missing_bytes
         self._idle_since = self._loop.time()
@@ -179,7 +182,7 @@ class DirectProtocol(asyncio.Protocol):
 
     def shutdown(self) -> None:
         if self._exchange is None:
-            self._transport.close()
+            self._close()
         else:
             self._keep_alive = False
 
@@ -223,8 +226,13 @@ class DirectProtocol(asyncio.Protocol):
         self._buffer, self._skip_bytes = b"", MAX_SKIPPED_BYTES
         self._loop.call_later(LINGER_S, self._transport.close)
 
+    def _close(self) -> None:
+        self._writes.flush()
+        self._transport.close()
+
     def _hand_over(self) -> None:
         self._let_go()
+        self._writes.flush()
         successor = HttpToolsProtocol(self._config, self._server_state, self._app_state, self._loop)
         successor.connection_made(self._transport)
         self._transport.set_protocol(successor)

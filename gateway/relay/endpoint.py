@@ -1,4 +1,4 @@
-"""The data path: chat completions, completions and embeddings.
+"""The data path: chat completions, completions, embeddings and classifications.
 
 Each route is served twice: below ASGI, by `gateway.relay.direct`, and as a plain ASGI application.
 
@@ -15,6 +15,7 @@ import structlog
 from contracts.errors import (
     ApiError,
     EngineError,
+    EnginesFull,
     EngineTimeout,
     InvalidValue,
     NoEngineAvailable,
@@ -30,6 +31,7 @@ from gateway.cache.answers import AnswerCache
 from gateway.cache.kept import KeptAnswer
 from gateway.cache.repeats import BYPASS, CacheUse
 from gateway.cache.replay import replay
+from gateway.cache.semantic import SemanticCache
 from gateway.cache.single_flight import SingleFlight
 from gateway.capture.copying import CopyingExchange
 from gateway.capture.marks import AnswerMarks
@@ -58,13 +60,15 @@ from gateway.relay.route import DataPathRoute
 from gateway.relay.sse import error_event
 from gateway.relay.tracing import Tracing
 from gateway.relay.upstream import UpstreamError
+from gateway.routing.aliases import Aliases
 from gateway.routing.fallbacks import Fallbacks
 from gateway.routing.models import ModelDirectory
 from gateway.routing.request import RoutingRequest, session_of
 from gateway.routing.shadow import Shadows
-from gateway.routing.traffic import Traffic
 
 INFERENCE: tuple[KeyScope, ...] = ("inference",)
+ENGINE_FAILURES = (NoEngineAvailable, EngineError, EngineTimeout)
+CANDIDATE_FAILURES = (*ENGINE_FAILURES, EnginesFull)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +79,10 @@ class DataPath:
     models: ModelDirectory
     admission: AdmissionControl
     cache: AnswerCache
+    semantic: SemanticCache
     flights: SingleFlight
     queue: EngineQueue
-    traffic: Traffic
+    aliases: Aliases
     fallbacks: Fallbacks
     shadows: Shadows
     forwarder: Forwarder
@@ -106,6 +111,7 @@ class DataPathEndpoint:
         try:
             await self._answer(exchange, progress)
         except ApiError as error:
+            progress.failed = progress.failed or isinstance(error, ENGINE_FAILURES)
             await self._fail(exchange, progress, error)
         except ClientDisconnected:
             progress.disconnected = True
@@ -123,15 +129,15 @@ class DataPathEndpoint:
         progress.deadline = Deadline.of(exchange.request_headers)
         body = await exchange.read_body(path.max_body_bytes)
         request = decode_request(body, self._decoder)
-        if path.traffic.is_alias(request.model):
+        if path.aliases.knows(request.model):
             subject = session_of(request, exchange.request_headers) or key.id
-            card = path.models.require(path.traffic.model_for(request.model, subject), key, alias=request.model)
+            card, progress.trial = path.aliases.resolve(request.model, key, subject)
             body = rename_model(body, card.name)
             exchange.headers.append((MODEL_HEADER, card.name.encode()))
         else:
             card = path.models.require(request.model, key)
         progress.card = card
-        if card.task != self._route.task:
+        if card.task not in self._route.tasks:
             raise InvalidValue(f"The model `{card.name}` cannot be used at {self._route.path}.", param="model")
         check_length(request, card)
         use = path.cache.use(request, body, card, self._route.path, exchange.request_headers)
@@ -163,6 +169,12 @@ class DataPathEndpoint:
         progress.cache = "miss" if use.read else "bypass"
         try:
             async with progress.deadline.enforced():
+                if key.semantic_cache and use.read:
+                    use, similar = await path.semantic.find(key.tenant, request, body, card, use)
+                    if similar is not None:
+                        progress.cache = "semantic"
+                        await replay(exchange, similar.answer, result=b"semantic", more=similar.headers)
+                        return
                 progress.cache = await path.flights.answer(
                     exchange, key.tenant, use, generate, leads=progress.deadline is NO_DEADLINE
                 )
@@ -203,7 +215,7 @@ class DataPathEndpoint:
         if getattr(request, "priority", None) is not None:
             body = without_priority(body)
         try:
-            self._path.shadows.copy(request, body, model=card.name, path=self._route.path)
+            self._path.shadows.copy(request, body, model=card.name, path=self._route.engine_path, trial=progress.trial)
             return await self._relay_first(exchange, progress, card, request, body, use)
         except asyncio.CancelledError:
             if gone and task.uncancel() == 0:
@@ -221,14 +233,20 @@ class DataPathEndpoint:
         body: bytes,
         use: CacheUse,
     ) -> KeptAnswer | None:
-        """Relays the answer of the model, or of the first of its fallbacks that gives one, which is not kept."""
+        """Relays the answer of the model, or of the first of its fallbacks that gives one, which is not kept.
+
+        A release's candidate is replaced also where its engines are full, which the stable model's may not be.
+        """
         assert progress.key is not None
-        for fallback in self._path.fallbacks.of(card, progress.key, request):
+        trial = progress.trial
+        replaced = CANDIDATE_FAILURES if trial is not None and trial.is_candidate else ENGINE_FAILURES
+        for fallback in self._path.fallbacks.of(card, progress.key, request, trial):
             try:
                 return await self._relay_in_turn(exchange, progress, card, request, body, use, patiently=False)
-            except (NoEngineAvailable, EngineError, EngineTimeout):
+            except replaced:
                 if exchange.status is not None:
                     raise
+            progress.failed = True
             self._path.fallbacks.note(card, fallback)
             progress.card, card, use = fallback, fallback, BYPASS
             body = rename_model(body, card.name)

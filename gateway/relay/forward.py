@@ -46,7 +46,8 @@ class Forwarder:
     """Picks an engine and gets the head of its answer.
 
     Another engine is tried, up to `MAX_ATTEMPTS` in all and within the retry budget, as long as the client has seen
-    nothing: when an engine cannot be reached, breaks off, says that it failed, or has lost the adapter.
+    nothing: when an engine cannot be reached, breaks off, or says that it failed. An engine that has lost the adapter
+    is no failure; where no other one has it, one is waited for.
     Raises NoEngineAvailable, EngineError, EngineTimeout.
     """
 
@@ -73,6 +74,7 @@ class Forwarder:
         """
         tried: list[Engine] = [*broken]
         failure: ApiError | None = EngineError("The engine failed in the middle of its answer.") if broken else None
+        self._fleet.note_use(card)
         if not broken:
             self._retries.note_request()
         while len(tried) < MAX_ATTEMPTS + len(broken):
@@ -102,10 +104,8 @@ class Forwarder:
                 engine.health.failed()
                 failure = engine_errors.translate(response.status, b"", prompt_field="")
                 continue
-            failure = NoEngineAvailable(f"The model `{card.name}` is not loaded at the moment.", retry_after_s=1)
-            self._fleet.look_soon()
-        assert failure is not None
-        raise failure
+            self._fleet.note_lost(engine, card)
+        raise failure or NoEngineAvailable(f"The model `{card.name}` is not loaded at the moment.", retry_after_s=1)
 
     def note_break(self, engine: Engine, card: ModelCard, error: UpstreamError) -> None:
         """An engine failed in the middle of its answer."""

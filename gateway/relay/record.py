@@ -16,9 +16,13 @@ from gateway.relay.exchange import Exchange
 from gateway.relay.route import DataPathRoute
 from gateway.relay.sse import Usage
 from gateway.relay.tracing import RequestTrace
+from gateway.relay.trials import TrialCounts
+from gateway.routing.aliases import Trial
 
 CLIENT_CLOSED_REQUEST = 499
 """nginx's status for a client that left; it is only written down, never sent."""
+HTTP_OK = 200
+GENERATED: frozenset[CacheResult | None] = frozenset({"miss", "bypass"})
 MOST_SERIES = 4096
 NO_USAGE = Usage()
 
@@ -39,11 +43,15 @@ class Progress:
     usage: Usage = NO_USAGE
     first_byte_s: float | None = None
     disconnected: bool = False
+    trial: Trial | None = None
+    failed: bool = False
+    """The model that was chosen gave no answer, or broke off; another one may have answered in its place."""
 
 
 class Recorder:
-    def __init__(self, metrics: Metrics, log: AccessLog) -> None:
+    def __init__(self, metrics: Metrics, log: AccessLog, trials: TrialCounts) -> None:
         self._metrics = metrics
+        self._trials = trials
         self._log = log
         # Finding a series by its labels costs more than counting in it.
         remember = lru_cache(MOST_SERIES)
@@ -57,6 +65,8 @@ class Recorder:
         status = CLIENT_CLOSED_REQUEST if progress.disconnected else exchange.status or 500
         duration_s = exchange.elapsed_s()
         self._count(route, progress, status, duration_s)
+        if progress.trial is not None:
+            self._count_in_trial(progress.trial, progress, status, duration_s)
         if progress.trace.span is not None:
             self._describe(progress.trace.span, route, exchange, progress, status)
             progress.trace.span.end()
@@ -90,6 +100,18 @@ class Recorder:
         if usage.total_tokens:
             self._tokens(model, "input").inc(usage.prompt_tokens)
             self._tokens(model, "output").inc(usage.completion_tokens or 0)
+
+    def _count_in_trial(self, trial: Trial, progress: Progress, status: int, duration_s: float) -> None:
+        """Only what an engine answered, or failed to: no refusals, nothing from the cache, nobody who left early."""
+        if progress.failed:
+            self._trials.note_failure(trial)
+        elif status == HTTP_OK and progress.cache in GENERATED:
+            self._trials.note_answer(
+                trial,
+                first_token_s=progress.first_byte_s,
+                duration_s=duration_s,
+                completion_tokens=progress.usage.completion_tokens or 0,
+            )
 
     @staticmethod
     def _describe(span: trace.Span, route: DataPathRoute, exchange: Exchange, progress: Progress, status: int) -> None:

@@ -4,6 +4,8 @@ Chunks pass through untouched unless one of two rare events has to be changed on
 search for bytes that cannot stand inside a JSON string, where each quote would be escaped.
 """
 
+import re
+
 import msgspec
 
 from contracts.errors import ApiError, EngineError
@@ -13,9 +15,10 @@ from gateway.relay.upstream import StreamBroken
 EVENT_END = b"\n\n"
 _NO_CHOICES = b'"choices":[]'
 _USAGE = b'"usage":{'
-_ENGINE_ERROR = b'data: {"error"'
+ENGINE_ERROR = b'data: {"error"'
 _DONE = b"data: [DONE]"
 USAGE_TAIL_BYTES = 4096
+_BRACES = re.compile(rb"[{}]")
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -96,13 +99,13 @@ class EventFilter:
         return b"" if not rest or self._hidden(rest) else self._pass(rest)
 
     def _suspicious(self, chunk: bytes) -> bool:
-        return _ENGINE_ERROR in chunk or (self._hide_usage and _NO_CHOICES in chunk)
+        return ENGINE_ERROR in chunk or (self._hide_usage and _NO_CHOICES in chunk)
 
     def _hidden(self, event: bytes) -> bool:
         return self._hide_usage and _NO_CHOICES in event and _USAGE in event
 
     def _pass(self, event: bytes) -> bytes:
-        if event.startswith(_ENGINE_ERROR):
+        if event.startswith(ENGINE_ERROR):
             if self._transcript is not None:
                 raise StreamBroken
             self.failed = True
@@ -121,11 +124,8 @@ def error_event(error: ApiError) -> bytes:
 def _end_of_object(text: bytes) -> int | None:
     """Length of the JSON object that `text` starts with. Usage objects hold no strings with braces."""
     depth = 0
-    for position, byte in enumerate(text):
-        if byte == 0x7B:
-            depth += 1
-        elif byte == 0x7D:
-            depth -= 1
-            if depth == 0:
-                return position + 1
+    for brace in _BRACES.finditer(text):
+        depth += 1 if brace[0] == b"{" else -1
+        if depth == 0:
+            return brace.end()
     return None

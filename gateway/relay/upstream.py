@@ -15,15 +15,19 @@ UpstreamError
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import Callable
 from typing import cast
 from urllib.parse import urlsplit
 
 import httptools
 
+from gateway.relay.writes import WriteTurn
+
 HIGH_WATER_BYTES = 256 * 1024
 """The reader's backlog at which the connection stops reading, so that backpressure reaches the engine."""
 MAX_HEADER_BYTES = 64 * 1024
+SWEEPS_PER_TIMEOUT = 8
+LONGEST_SWEEP_S = 1.0
 
 HeaderList = list[tuple[bytes, bytes]]
 
@@ -59,11 +63,12 @@ class TooManyConnections(UpstreamError):
 class _Connection(asyncio.Protocol):
     """One connection, used by one exchange at a time. Parser callbacks fill it, one reader empties it."""
 
-    def __init__(self, idle_timeout_s: float) -> None:
-        self._idle_timeout_s = idle_timeout_s
+    def __init__(self, send: Callable[[asyncio.Transport, bytes], None]) -> None:
+        self._send = send
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self._waits_since: float | None = None
         self._paused = False
         self.closed = False
         self._reset()
@@ -89,7 +94,7 @@ class _Connection(asyncio.Protocol):
         self._reset()
         self.expecting = True
         assert self._transport is not None
-        self._transport.write(request)
+        self._send(self._transport, request)
 
     async def wait_for_head(self) -> None:
         while not self.head_complete:
@@ -118,6 +123,11 @@ class _Connection(asyncio.Protocol):
     def reusable(self) -> bool:
         return self.complete and self._keep_alive and not self.closed and not self._chunks
 
+    def time_out(self, silent_since: float) -> None:
+        """Gives up where nothing has come since then for a reader that waits."""
+        if self._waits_since is not None and self._waits_since <= silent_since:
+            self._fail(UpstreamTimeout())
+
     def close(self) -> None:
         self.closed = True
         if self._transport is not None:
@@ -127,12 +137,11 @@ class _Connection(asyncio.Protocol):
         if self._error is not None:
             raise self._error
         self._waiter = self._loop.create_future()
-        timer = self._loop.call_later(self._idle_timeout_s, self._fail, UpstreamTimeout())
+        self._waits_since = self._loop.time()
         try:
             await self._waiter
         finally:
-            timer.cancel()
-            self._waiter = None
+            self._waits_since = self._waiter = None
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -214,7 +223,7 @@ class _Connection(asyncio.Protocol):
 
 
 class UpstreamResponse:
-    """An answer whose head has arrived. Read `chunks()` to the end, or `abort()`."""
+    """An answer whose head has arrived. Read `next_chunk` to the end, or `abort()`."""
 
     def __init__(self, connection: _Connection, upstream: "Upstream") -> None:
         self._connection = connection
@@ -223,13 +232,20 @@ class UpstreamResponse:
         self.status = connection.status
         self.headers = connection.headers
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """The body, decoded from its transfer coding. Raises UpstreamError where it breaks off."""
+    async def next_chunk(self) -> bytes:
+        """The next of the body, decoded from its transfer coding; b"" at its end.
+
+        No iterator, since Python's asynchronous generators cost as much as the rest of the way. Raises UpstreamError
+        where the body breaks off.
+        """
         try:
-            while chunk := await self._connection.next_chunk():
-                yield chunk
-        finally:
+            chunk = await self._connection.next_chunk()
+        except BaseException:
             self._release()
+            raise
+        if not chunk:
+            self._release()
+        return chunk
 
     async def wait_for_body(self) -> None:
         """Returns when some of the body is there, or its end. Raises UpstreamError where it breaks off before."""
@@ -238,7 +254,7 @@ class UpstreamResponse:
     async def read(self, limit: int) -> bytes:
         """The first `limit` bytes of the body at most; a longer body ends the connection."""
         body = bytearray()
-        async for chunk in self.chunks():
+        while chunk := await self.next_chunk():
             body += chunk
             if len(body) > limit:
                 self.abort()
@@ -271,6 +287,8 @@ class Upstream:
         self._max_connections = max_connections
         self._idle: list[_Connection] = []
         self._in_use: set[_Connection] = set()
+        self._writes = WriteTurn()
+        self._sweep_timer: asyncio.TimerHandle | None = None
 
     async def post(self, path: str, headers: HeaderList, body: bytes) -> UpstreamResponse:
         """Sends a request and waits for the head of its answer.
@@ -308,6 +326,8 @@ class Upstream:
 
     async def _exchange(self, connection: _Connection, request: bytes) -> UpstreamResponse:
         self._in_use.add(connection)
+        if self._sweep_timer is None:
+            self._sweep_later()
         try:
             connection.send(request)
             await connection.wait_for_head()
@@ -316,6 +336,22 @@ class Upstream:
             self.release(connection)
             raise
         return UpstreamResponse(connection, self)
+
+    def _send(self, transport: asyncio.Transport, request: bytes) -> None:
+        self._writes.write(transport, request, in_progress=len(self._in_use))
+
+    def _sweep_later(self) -> None:
+        pause_s = min(self._idle_timeout_s / SWEEPS_PER_TIMEOUT, LONGEST_SWEEP_S)
+        self._sweep_timer = asyncio.get_running_loop().call_later(pause_s, self._sweep)
+
+    def _sweep(self) -> None:
+        """Looks for silence now and then, which costs less than a timer for each wait."""
+        self._sweep_timer = None
+        silent_since = asyncio.get_running_loop().time() - self._idle_timeout_s
+        for connection in list(self._in_use):
+            connection.time_out(silent_since)
+        if self._in_use:
+            self._sweep_later()
 
     def _take_idle(self) -> _Connection | None:
         while self._idle:
@@ -330,15 +366,12 @@ class Upstream:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._connect_timeout_s):
-                _, connection = await loop.create_connection(
-                    lambda: _Connection(self._idle_timeout_s), self._host, self._port
-                )
+                _, connection = await loop.create_connection(lambda: _Connection(self._send), self._host, self._port)
         except (OSError, TimeoutError) as error:
             raise ConnectFailed from error
         return connection
 
     def _serialise(self, path: str, headers: HeaderList, body: bytes) -> bytes:
-        head = [b"POST %s HTTP/1.1\r\nhost: %s\r\n" % (path.encode(), self._host_header)]
-        head += [b"%s: %s\r\n" % header for header in headers]
-        head.append(b"content-length: %d\r\n\r\n" % len(body))
-        return b"".join(head) + body
+        lines = b"".join([b"%b: %b\r\n" % header for header in headers])
+        head = b"POST %b HTTP/1.1\r\nhost: %b\r\n%bcontent-length: %d\r\n\r\n"
+        return head % (path.encode(), self._host_header, lines, len(body)) + body

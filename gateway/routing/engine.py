@@ -32,6 +32,11 @@ class Engine:
         self.lease = lease
         self.occupancy.renew(reported=load.running + load.waiting, capacity=lease.capacity, now=time.monotonic())
 
+    def lose(self, adapter: str) -> None:
+        """It said that it does not have the adapter. Its next lease is believed again."""
+        kept = tuple(name for name in self.lease.adapters if name != adapter)
+        self.lease = self.lease.model_copy(update={"adapters": kept})
+
     def load(self) -> float:
         """How full it is, 1 being a whole batch. Ours are counted now; those of other gateways as of the last lease."""
         return 1 - self.occupancy.free() / self.lease.capacity

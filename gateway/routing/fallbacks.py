@@ -8,6 +8,7 @@ from contracts.models import ModelCard
 from contracts.openai import DataPathRequest
 from gateway.metrics import Metrics
 from gateway.relay.decode import check_length
+from gateway.routing.aliases import Trial
 from gateway.routing.models import ModelDirectory
 from gateway.routing.traffic import Traffic
 
@@ -19,18 +20,31 @@ class Fallbacks:
         self._metrics = metrics
         self._log = structlog.get_logger(__name__)
 
-    def of(self, card: ModelCard, key: ApiKey, request: DataPathRequest) -> list[ModelCard]:
-        """Fallbacks in their order, as far as the key may use them and they can do what is asked."""
+    def of(self, card: ModelCard, key: ApiKey, request: DataPathRequest, trial: Trial | None = None) -> list[ModelCard]:
+        """Fallbacks in their order, as far as the key may use them and they can do what is asked.
+
+        In a trial the stable model answers first in the candidate's place.
+        """
         names = self._traffic.fallbacks_of(card.name)
-        return [fallback for name in names if (fallback := self._usable(name, card, key, request)) is not None]
+        if trial is not None and trial.is_candidate:
+            names = (trial.stable, *names, *self._traffic.fallbacks_of(trial.stable))
+        elif not names:
+            return []
+        usable = (self._usable(name, card, key, request, trial) for name in dict.fromkeys(names))
+        return [fallback for fallback in usable if fallback is not None]
 
     def note(self, card: ModelCard, fallback: ModelCard) -> None:
         self._metrics.fallbacks.labels(card.name, fallback.name).inc()
         self._log.warning("falling back", model=card.name, fallback=fallback.name)
 
-    def _usable(self, name: str, card: ModelCard, key: ApiKey, request: DataPathRequest) -> ModelCard | None:
+    def _usable(
+        self, name: str, card: ModelCard, key: ApiKey, request: DataPathRequest, trial: Trial | None
+    ) -> ModelCard | None:
         try:
-            fallback = self._models.require(name, key)
+            if trial is not None and name == trial.stable:
+                fallback = self._models.require(name, key, alias=trial.alias, shared=trial.shared)
+            else:
+                fallback = self._models.require(name, key)
             check_length(request, fallback)
         except (ModelNotFound, InvalidValue):
             return None

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 import structlog
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from contracts.errors import NoEngineAvailable
@@ -12,11 +11,11 @@ from contracts.models import ModelCard
 from contracts.settings import GatewaySettings
 from gateway.metrics import Metrics
 from gateway.relay.upstream import Upstream
+from gateway.routing.demand import Demand
 from gateway.routing.engine import Engine
 from gateway.routing.health import fit_among, probe_among
 from gateway.routing.policies.base import Policy
 from gateway.routing.request import RoutingRequest
-from store import redis_names
 from store.leases import LeaseStore
 
 ADAPTER_LOAD_WAIT_S = 30.0
@@ -29,9 +28,11 @@ class Fleet:
     While Redis is away the last leases stay in use, and failed attempts tell which engines are gone.
     """
 
-    def __init__(self, redis: Redis, settings: GatewaySettings, metrics: Metrics, policy: Policy) -> None:
-        self._redis = redis
-        self._leases = LeaseStore(redis)
+    def __init__(
+        self, leases: LeaseStore, demand: Demand, settings: GatewaySettings, metrics: Metrics, policy: Policy
+    ) -> None:
+        self._leases = leases
+        self._demand = demand
         self._settings = settings
         self._metrics = metrics
         self._policy = policy
@@ -42,9 +43,13 @@ class Fleet:
         self._log = structlog.get_logger(__name__)
         metrics.in_flight.set_function(self.in_flight)
 
-    def live_models(self) -> set[str]:
-        leases = [engine.lease for engine in self._engines.values()]
-        return {name for lease in leases for name in (lease.model, *lease.adapters)}
+    def engines_by_model(self) -> dict[str, list[str]]:
+        """Of each model and adapter that is served now: the engines that have it."""
+        found: dict[str, list[str]] = {}
+        for engine in self._engines.values():
+            for name in (engine.lease.model, *engine.lease.adapters):
+                found.setdefault(name, []).append(engine.lease.engine)
+        return found
 
     def size(self) -> int:
         return len(self._engines)
@@ -101,16 +106,15 @@ class Fleet:
         return with_room[0] if len(with_room) == 1 else self._policy.choose(with_room, request)
 
     async def wait_for(self, card: ModelCard, request: RoutingRequest, *, patiently: bool = True) -> Engine:
-        """Waits for an engine where one can be expected: it starts on demand, or it is loading the adapter.
+        """Waits for an engine where one can be expected: it starts on demand, or one of the base loads the adapter.
 
         Raises NoEngineAvailable, at once where nothing can be expected or, unless `patiently`, is there now.
         """
-        wait_s = await self._expected_wait_s(card)
-        if not patiently:
-            wait_s = 0
         try:
-            async with asyncio.timeout(wait_s), self._updated:
-                await self._updated.wait_for(lambda: self.serving(card.name))
+            with self._demand.waiting_for(card):
+                wait_s = await self._expected_wait_s(card)
+                async with asyncio.timeout(wait_s if patiently else 0), self._updated:
+                    await self._updated.wait_for(lambda: self.serving(card.name))
         except TimeoutError:
             message = f"No engine serves the model `{card.name}` at the moment."
             raise NoEngineAvailable(message, retry_after_s=RETRY_AFTER_S) from None
@@ -120,14 +124,20 @@ class Fleet:
 
     async def _expected_wait_s(self, card: ModelCard) -> float:
         if card.on_demand:
-            try:
-                await self._redis.sadd(redis_names.ENGINE_REQUESTS, card.name)
-            except RedisError:
-                return 0
-            return self._settings.engine_start_wait_s
-        if card.parent is not None and self.serving(card.parent):
+            return self._settings.engine_start_wait_s if await self._demand.tell(card) else 0
+        if card.kind == "adapter" and card.parent is not None and self.serving(card.parent):
+            await self._demand.tell(card)
             return ADAPTER_LOAD_WAIT_S
         return 0
+
+    def note_use(self, card: ModelCard) -> None:
+        """That an engine is asked something for this model."""
+        self._demand.note_use(card)
+
+    def note_lost(self, engine: Engine, card: ModelCard) -> None:
+        """That an engine has the adapter no longer, whatever its lease said."""
+        engine.lose(card.name)
+        self.look_soon()
 
     def look_soon(self) -> None:
         self._look_now.set()

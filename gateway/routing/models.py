@@ -22,18 +22,37 @@ class ModelDirectory:
         self._changed = asyncio.Event()
         self._log = structlog.get_logger(__name__)
 
-    def require(self, name: str, key: ApiKey, *, alias: str | None = None) -> ModelCard:
-        """The card of a model that this key may use, itself or by an alias.
+    def require(self, name: str, key: ApiKey, *, alias: str | None = None, shared: bool = False) -> ModelCard:
+        """The card of a model that this key may use, itself or by an alias. A shared alias shares its models.
 
         Raises ModelNotFound, also where it exists for others only.
         """
         card = self._cards.get(name)
-        if card is None or not (_visible(card, key) or (alias is not None and _visible_as(alias, card, key))):
+        if card is None or not (_visible(card, key) or (alias is not None and _visible_as(alias, card, key, shared))):
             raise ModelNotFound(alias or name)
         return card
 
+    def find(self, name: str) -> ModelCard | None:
+        """The card of a model, whoever may use it."""
+        return self._cards.get(name)
+
+    def has(self, name: str) -> bool:
+        """Whether any tenant has such a model."""
+        return name in self._cards
+
     def visible_to(self, key: ApiKey) -> list[ModelCard]:
         return [card for card in self._cards.values() if _visible(card, key)]
+
+    def root_of(self, card: ModelCard) -> str:
+        """The name of the base model that a model goes back to, as far as its ancestors are known."""
+        seen = {card.name}
+        while card.parent is not None and card.parent not in seen:
+            parent = self._cards.get(card.parent)
+            if parent is None:
+                return card.parent
+            card = parent
+            seen.add(card.name)
+        return card.name
 
     def of_tenant(self, tenant: str) -> list[str]:
         """Names of the models that answer this tenant, whatever its keys may use."""
@@ -61,8 +80,8 @@ class ModelDirectory:
                 pass
 
 
-def _visible_as(alias: str, card: ModelCard, key: ApiKey) -> bool:
-    return card.tenant in (None, key.tenant) and key.may_use(alias)
+def _visible_as(alias: str, card: ModelCard, key: ApiKey, shared: bool) -> bool:
+    return (shared or card.tenant in (None, key.tenant)) and key.may_use(alias)
 
 
 def _visible(card: ModelCard, key: ApiKey) -> bool:

@@ -5,7 +5,7 @@ from functools import cached_property
 
 import msgspec
 
-from contracts.openai import ChatCompletionRequest, ChatMessage, DataPathRequest, EmbeddingRequest, Prompt
+from contracts.openai import ChatCompletionRequest, ChatMessage, DataPathRequest, PoolingRequest, Prompt
 from gateway.routing.engine import Engine
 from gateway.routing.prefixes import MAX_PROMPT_BYTES, BlockKeys, block_keys
 
@@ -27,8 +27,8 @@ class RoutingRequest:
 
     @cached_property
     def blocks(self) -> BlockKeys:
-        """Keys of the prompt's blocks; none for an embedding, whose engine keeps no prefixes."""
-        if isinstance(self._request, EmbeddingRequest):
+        """Keys of the prompt's blocks; none for an embedding or the like, whose engine keeps no prefixes."""
+        if isinstance(self._request, PoolingRequest):
             return ()
         return block_keys(self.model, prompt_text(self._request))
 
@@ -41,7 +41,7 @@ def session_of(request: DataPathRequest, headers: dict[bytes, bytes]) -> str | N
 
 def prompt_text(request: DataPathRequest) -> bytes:
     """The prompt in the order in which chat templates lay it out, tools first, up to what is looked at."""
-    if isinstance(request, EmbeddingRequest):
+    if isinstance(request, PoolingRequest):
         return _first_of(request.input)
     if not isinstance(request, ChatCompletionRequest):
         return _first_of(request.prompt)

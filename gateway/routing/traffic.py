@@ -56,6 +56,17 @@ class Traffic:
     def fallbacks_of(self, model: str) -> tuple[str, ...]:
         return self._table.fallbacks.get(model, ())
 
+    def use_of(self, model: str) -> str | None:
+        """What the table uses a model for, in words; None where it does not name it."""
+        table = self._table
+        aliases = [name for name, targets in table.aliases.items() if model in {target.model for target in targets}]
+        stands_in = [name for name, models in table.fallbacks.items() if model in models]
+        shadows = [name for name, shadow in table.shadows.items() if shadow.model == model]
+        for names, use in ((aliases, "the alias"), (stands_in, "a fallback of"), (shadows, "the shadow of")):
+            if names:
+                return f"{use} `{names[0]}`"
+        return None
+
     def shadow_of(self, asked: str, model: str) -> str | None:
         """The model that gets a copy of this request, if one does now: by the name that was asked for, or the model."""
         if not self._table.shadows:

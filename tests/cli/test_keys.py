@@ -123,3 +123,14 @@ def test_a_key_opts_in_to_capture_when_it_is_made_or_later_and_out_again(
     assert (made.capture, changed.capture, ended.capture) == (0.25, 0.5, None)
     assert "nothing is captured" in done.stdout
     assert (unknown.returncode, "There is no key `key_none`." in unknown.stderr) == (1, True)
+
+
+def test_a_semantic_cache_is_an_option_of_the_key(flywheel: Flywheel, keys: KeyRepository) -> None:
+    asked = keys.find_by_secret(flywheel("keys", "create", "--semantic-cache").stdout.strip())
+    plain = keys.find_by_secret(flywheel("keys", "create").stdout.strip())
+    assert asked is not None
+    assert plain is not None
+    assert (asked.semantic_cache, plain.semantic_cache) == (True, False)
+    listed = flywheel("keys", "list").stdout.splitlines()
+    assert "semantic" in next(line for line in listed if asked.id in line)
+    assert "exact" in next(line for line in listed if plain.id in line)

@@ -9,7 +9,7 @@ from tests.deploy.settings_names import variables
 from tests.processes import ROOT
 
 COMPOSE = ROOT / "docker-compose.yml"
-OURS = ("cli", "migrate", "engine", "cli", "engine-embeddings", "gateway", "worker")
+OURS = ("cli", "migrate", "engine", "cli", "engine-embeddings", "gateway", "worker", "releases")
 
 
 @pytest.fixture(scope="module")

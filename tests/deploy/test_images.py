@@ -41,12 +41,13 @@ def test_tags_are_the_version_of_the_project() -> None:
     assert tags == {version}
 
 
-@pytest.mark.parametrize("target", ["gateway", "engine", "worker", "cli"])
-def test_an_image_runs_as_nobody_in_particular_from_its_own_lock(target: str) -> None:
+@pytest.mark.parametrize("target", ["gateway", "engine", "worker", "releases", "cli"])
+def test_an_image_runs_as_nobody_in_particular_from_a_lock(target: str) -> None:
     stage = stages()[target]
+    environment = "gateway" if target == "releases" else target
     assert re.search(r"^USER 10001$", stage, re.MULTILINE)
-    assert f"COPY --from={target}-environment" in stage
-    lock = re.search(r"locks/\S+\.txt", stages()[f"{target}-environment"])
+    assert f"COPY --from={environment}-environment" in stage
+    lock = re.search(r"locks/\S+\.txt", stages()[f"{environment}-environment"])
     assert lock is not None
     assert (ROOT / lock.group()).is_file()
     assert {"contracts", "telemetry", "store"} <= set(re.findall(r"^COPY (\w+)/", stage, re.MULTILINE))

@@ -10,7 +10,7 @@ from tests.deploy.settings_names import variables
 from tests.processes import ROOT
 
 BASE = ROOT / "k8s/base"
-SERVICES = ("gateway", "engine", "worker")
+SERVICES = ("gateway", "engine", "worker", "releases")
 
 
 def kustomization() -> dict[str, Any]:

@@ -89,6 +89,26 @@ def test_embeddings_start_their_engine_on_demand_and_know_what_is_alike(client: 
     assert similarity(cat, kitten) > similarity(cat, stocks) + 0.2
 
 
+def test_a_question_in_other_words_gets_the_kept_answer(stack: Stack, client: OpenAI):
+    client.embeddings.create(model=EMBEDDING_MODEL, input="its engine starts on demand")
+    asking = stack.client(stack.new_key("--semantic-cache")[1])
+
+    def ask(text: str) -> tuple[str, str | None, bytes]:
+        raw = asking.chat.completions.with_raw_response.create(
+            model=TEXT_MODEL, messages=[{"role": "user", "content": text}], temperature=0, max_tokens=8
+        )
+        time.sleep(0.2)
+        return raw.headers["x-flywheel-cache"], raw.headers.get("x-flywheel-cache-similarity"), raw.content
+
+    first, _, kept = ask("How do I block a contact?")
+    similar, similarity, replayed = ask("How can I block a contact?")
+    opposite, _, _ = ask("How do I unblock a contact?")
+
+    assert (first, similar, opposite) == ("miss", "semantic", "miss")
+    assert replayed == kept
+    assert 0.9 <= float(similarity) < 1
+
+
 def test_models_are_listed_and_retrieved(client: OpenAI):
     listed = {model.id: model for model in client.models.list()}
 

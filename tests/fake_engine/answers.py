@@ -5,11 +5,12 @@ import hashlib
 import json
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 EMBEDDING_DIMENSIONS = 384
+LABELS = ("negative", "positive")
 FINGERPRINT = "vllm-0.32.0-fake"
 SENTENCE = (
     "the wheel turns and a small model learns from every answer that it gave so the next turn is quicker and "
@@ -215,17 +216,30 @@ def error(status: int, message: str, type: str, param: str | None = None) -> dic
 
 
 def embeddings(request: dict[str, Any]) -> dict[str, Any]:
+    return _pooled(
+        request,
+        "embd",
+        lambda text: {"object": "embedding", "embedding": _vector(text, request.get("encoding_format"))},
+    )
+
+
+def classification(request: dict[str, Any]) -> dict[str, Any]:
+    def label(text: str) -> dict[str, Any]:
+        share = hashlib.sha256(text.encode()).digest()[0] / 255
+        return {"label": LABELS[share > 0.5], "probs": [1 - share, share], "num_classes": len(LABELS)}
+
+    return _pooled(request, "classify", label)
+
+
+def _pooled(request: dict[str, Any], kind: str, answer: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
     texts = [str(text) for text in request["input"]] if isinstance(request["input"], list) else [request["input"]]
     tokens = sum(count_tokens(text) for text in texts)
     return {
-        "id": f"embd-{hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:16]}",
+        "id": f"{kind}-{hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:16]}",
         "object": "list",
         "created": int(time.time()),
         "model": request["model"],
-        "data": [
-            {"index": index, "object": "embedding", "embedding": _vector(text, request.get("encoding_format"))}
-            for index, text in enumerate(texts)
-        ],
+        "data": [{"index": index, **answer(text)} for index, text in enumerate(texts)],
         "usage": {
             "prompt_tokens": tokens,
             "total_tokens": tokens,
@@ -237,8 +251,10 @@ def embeddings(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _vector(text: str, encoding: str | None) -> list[float] | str:
-    seed = hashlib.shake_256(text.encode()).digest(EMBEDDING_DIMENSIONS)
-    values = [(byte - 127.5) / 127.5 for byte in seed]
+    """The sum of its words' own directions, so that texts are as near each other as they share words."""
+    words = text.lower().split() or [""]
+    seeds = [hashlib.shake_256(word.encode()).digest(EMBEDDING_DIMENSIONS) for word in words]
+    values = [sum(seed[at] - 127.5 for seed in seeds) for at in range(EMBEDDING_DIMENSIONS)]
     norm = sum(value * value for value in values) ** 0.5
     values = [value / norm for value in values]
     if encoding == "base64":

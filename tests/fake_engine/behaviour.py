@@ -4,7 +4,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-INFERENCE_PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
+POOLING_PATHS = ("/v1/embeddings", "/classify")
+INFERENCE_PATHS = ("/v1/chat/completions", "/v1/completions", *POOLING_PATHS)
 
 
 class Behaviour(BaseModel):

@@ -3,14 +3,15 @@
 import asyncio
 import contextlib
 import json
-from collections import deque
+import time
+from collections import Counter, deque
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from pydantic import ValidationError
 
 from tests.fake_engine import answers
-from tests.fake_engine.behaviour import INFERENCE_PATHS, Behaviour
+from tests.fake_engine.behaviour import INFERENCE_PATHS, POOLING_PATHS, Behaviour
 from tests.fake_engine.connection import ClientGone, Connection, Ended, Request, Response, read_request
 from tests.fake_engine.places import Places
 from tests.fake_engine.prefix_cache import BLOCK_TOKENS, PrefixCache
@@ -41,6 +42,8 @@ class FakeEngine:
         self._behaviour_left: int | None = None
         self._received: deque[Received] = deque(maxlen=REQUESTS_KEPT)
         self._running = 0
+        self._asked: Counter[str | None] = Counter()
+        self._told_of_adapters: dict[str, float] = {}
         self._prefix_cache = PrefixCache(0)
         self._prefill = asyncio.Lock()
         self._places = Places()
@@ -76,6 +79,8 @@ class FakeEngine:
         self._received.append(received)
         response = Response(connection, writer, behaviour)
         self._running += 1
+        model = received.body.get("model") if isinstance(received.body, dict) else None
+        self._asked[model] += 1
         try:
             async with self._places.one_of(behaviour.capacity, connection):
                 await self._infer(
@@ -89,6 +94,7 @@ class FakeEngine:
             return False
         finally:
             self._running -= 1
+            self._asked[model] -= 1
             received.chunks_sent = response.chunks_sent
         return not behaviour.close_when_idle and request.headers.get("connection", "").lower() != "close"
 
@@ -124,9 +130,10 @@ class FakeEngine:
         if (refusal := self._refusal(path, request)) is not None:
             await response.whole(refusal["error"]["code"], refusal)
             return
-        if path == "/v1/embeddings":
+        if path in POOLING_PATHS:
             await connection.pause(behaviour.time_to_first_token_s)
-            await response.whole(200, answers.embeddings(request))
+            pooled = answers.embeddings if path == "/v1/embeddings" else answers.classification
+            await response.whole(200, pooled(request))
             return
         kind = "chat" if path == "/v1/chat/completions" else "text"
         await self._compute_prompt(connection, behaviour, kind, request)
@@ -179,7 +186,7 @@ class FakeEngine:
         model = request["model"]
         if model != self._model and model not in self._adapters:
             return answers.error(404, f"The model `{model}` does not exist.", "NotFoundError", "model")
-        if path == "/v1/embeddings":
+        if path in POOLING_PATHS:
             return None
         needed = answers.answer_to("chat" if "messages" in request else "text", request, tokens=0, token_bytes=None)
         asked = request.get("max_completion_tokens") or request.get("max_tokens") or 1
@@ -262,11 +269,19 @@ class FakeEngine:
             "vllm:prefix_cache_queries": self._prefix_cache.queries,
             "vllm:prefix_cache_hits": self._prefix_cache.hits,
         }
+        # vLLM keeps every series that it ever told, with the time at which it was true.
+        running = ",".join(sorted(name for name in self._adapters if self._asked[name]))
+        self._told_of_adapters[running] = time.time()
+        adapters = "".join(
+            f'vllm:lora_requests_info{{max_lora="4",running_lora_adapters="{names}",waiting_lora_adapters=""}} {at}\n'
+            for names, at in self._told_of_adapters.items()
+        )
         cache = f'block_size="{BLOCK_TOKENS}",num_gpu_blocks="{self._prefix_cache.capacity_blocks}"'
         return "".join(
             [
                 *(f"# TYPE {name} gauge\n{name}{labels} {float(value)}\n" for name, value in gauges.items()),
                 *(f"# TYPE {name} counter\n{name}_total{labels} {float(value)}\n" for name, value in counters.items()),
+                "# TYPE vllm:lora_requests_info gauge\n" + adapters,
                 f"# TYPE vllm:cache_config_info gauge\nvllm:cache_config_info{{{cache}}} 1.0\n",
             ]
         )

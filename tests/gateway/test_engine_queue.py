@@ -14,9 +14,11 @@ from contracts.settings import GatewaySettings, QueueSettings
 from gateway.metrics import Metrics
 from gateway.queueing.deadline import NO_DEADLINE, Deadline
 from gateway.queueing.queue import EngineQueue, TenantUse
+from gateway.routing.demand import Demand
 from gateway.routing.fleet import Fleet
 from gateway.routing.policies.least_loaded import LeastLoaded
 from gateway.routing.request import RoutingRequest
+from store.demand import DemandStore
 from store.leases import LeaseStore
 from tests.gateway.conftest import MODEL, model_card
 
@@ -30,7 +32,8 @@ class Traffic:
     def __init__(self, redis, **settings: object) -> None:
         self.metrics = Metrics()
         self.leases = LeaseStore(redis)
-        self.fleet = Fleet(redis, GatewaySettings(), self.metrics, LeastLoaded())
+        demand = Demand(DemandStore(redis), self.metrics)
+        self.fleet = Fleet(self.leases, demand, GatewaySettings(), self.metrics, LeastLoaded())
         self.queue = EngineQueue(self.fleet, QueueSettings.model_validate(settings), self.metrics)
         self.order: list[str] = []
         self.tasks: list[asyncio.Task[None]] = []

@@ -1,13 +1,14 @@
 """/v1/fine_tuning/jobs, up to the queue; what workers do is tested with them."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from contracts.fine_tuning import SupervisedSpec
 from store.job_checkpoints import CheckpointRepository
 from store.jobs import JobRepository
-from tests.gateway.conftest import MODEL, Serving
+from tests.gateway.conftest import MODEL, Serving, model_card
 from tests.gateway.test_files import ROW, jsonl, upload
 
 
@@ -130,3 +131,33 @@ async def test_another_tenants_job_does_not_exist(serving: Serving, client, file
     assert others_file.json()["error"]["param"] == "training_file"
     assert listed == []
     assert (await client.get(path)).json()["status"] == "queued"
+
+
+async def test_a_jobs_queue_and_priority_are_in_its_row(serving: Serving, client, file_id: str, redis_sync):
+    body = {"model": MODEL, "training_file": file_id, "priority": 7}
+    body |= {"method": {"type": "supervised", "supervised": {"hyperparameters": {"adaptation": "qlora"}}}}
+    job = (await client.post("/v1/fine_tuning/jobs", json=body)).json()
+    stored = JobRepository(serving.gateway.database).get(job["id"])
+
+    assert (stored.queue, stored.priority) == ("gpu", 7)
+    assert (redis_sync.llen("gpu"), redis_sync.llen("cpu")) == (1, 0)
+    refused = await client.post("/v1/fine_tuning/jobs", json=body | {"priority": -1})
+    assert refused.json()["error"]["param"] == "priority"
+
+
+@pytest.mark.parametrize("gateway", [{"FLYWHEEL_WORKER__ARTIFACT_QUOTA_BYTES": "1000000"}], indirect=True)
+async def test_a_job_that_its_tenant_has_no_room_for_is_refused(
+    serving: Serving, redis_sync, redis_url: str, tmp_path: Path
+):
+    (tmp_path / "model.safetensors").write_bytes(b"x" * 3_000_000)
+    serving.register(redis_sync, model_card("large", weights=str(tmp_path)))
+    async with serving.gateway.client() as client:
+        file = (await upload(client, jsonl(*[ROW] * 10))).json()["id"]
+        wanted = {"training_file": file}
+        refused = await client.post("/v1/fine_tuning/jobs", json=wanted | {"model": "large"})
+        assert (await client.post("/v1/fine_tuning/jobs", json=wanted | {"model": MODEL})).status_code == 200
+
+    error = refused.json()["error"]
+    assert (refused.status_code, error["code"]) == (429, "insufficient_quota")
+    assert "The job needs about 3 MB" in error["message"]
+    assert "Of the quota of 1 MB" in error["message"]

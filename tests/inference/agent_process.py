@@ -32,6 +32,7 @@ class AgentProcess:
         database_url: str,
         artifacts_url: str,
         model: str = MODEL,
+        places: int = 32,
         **settings: str,
     ) -> None:
         self.port = free_port()
@@ -42,7 +43,7 @@ class AgentProcess:
             "FLYWHEEL_REDIS_URL": redis_url,
             "FLYWHEEL_DATABASE_URL": database_url,
             "FLYWHEEL_ARTIFACTS_URL": artifacts_url,
-            "FLYWHEEL_ENGINE__CATALOGUE": str(_catalogue(folder)),
+            "FLYWHEEL_ENGINE__CATALOGUE": str(_catalogue(folder, places)),
             "FLYWHEEL_ENGINE__WEIGHTS_DIR": str(folder / "models"),
             "FLYWHEEL_ENGINE__PORT": str(self.port),
             "FLYWHEEL_ENGINE__LEASE_TTL_S": "1.5",
@@ -90,7 +91,7 @@ class AgentProcess:
         return [line for line in lines if line["event"] == event]
 
 
-def _catalogue(folder: Path) -> Path:
+def _catalogue(folder: Path, places: int) -> Path:
     weights = folder / "weights"
     weights.mkdir(parents=True, exist_ok=True)
     (weights / "config.json").write_text("{}")
@@ -100,7 +101,7 @@ def _catalogue(folder: Path) -> Path:
         "licence": "MIT",
         "context_length": 512,
         "source": {"kind": "folder", "path": str(weights)},
-        "engine": {"max_num_seqs": 16},
+        "engine": {"max_num_seqs": 16, "max_loras": 1, "max_cpu_loras": places},
     }
     catalogue = folder / "catalogue.yaml"
     catalogue.write_text(yaml.safe_dump({"models": [model]}))

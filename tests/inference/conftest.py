@@ -1,6 +1,7 @@
 """Agents and adapters for the tests of the engine."""
 
 import io
+import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,15 +28,15 @@ def models(database: Database) -> ModelRepository:
 def start_agent(
     redis_url: str, database: Database, artifacts: ArtifactStore, tmp_path: Path
 ) -> Iterator[Callable[..., AgentProcess]]:
-    """`start_agent(FLYWHEEL_…="…")`: a real agent on the test's own database and artifacts."""
+    """`start_agent(FLYWHEEL_…="…", places=…, model=…)`: a real agent on the test's own database and artifacts."""
     started: list[AgentProcess] = []
 
-    def start(**settings: str) -> AgentProcess:
+    def start(**settings: Any) -> AgentProcess:
         agent = AgentProcess(
             tmp_path / f"agent-{len(started)}",
             redis_url=settings.pop("FLYWHEEL_REDIS_URL", redis_url),
-            database_url=f"sqlite:///{tmp_path}/flywheel.db",
-            artifacts_url=f"file://{tmp_path}/artifacts",
+            database_url=settings.pop("FLYWHEEL_DATABASE_URL", f"sqlite:///{tmp_path}/flywheel.db"),
+            artifacts_url=settings.pop("FLYWHEEL_ARTIFACTS_URL", f"file://{tmp_path}/artifacts"),
             **settings,
         )
         started.append(agent)
@@ -55,7 +56,8 @@ class AdapterMaker:
     def __call__(self, name: str, *, announce: bool = False, **fields: Any) -> ModelCard:
         source = self._folder / "adapter-sources" / name
         source.mkdir(parents=True, exist_ok=True)
-        (source / "adapter_config.json").write_text("{}")
+        config = {"peft_type": "LORA", "r": 8, "base_model_name_or_path": MODEL, **fields.pop("config", {})}
+        (source / "adapter_config.json").write_text(json.dumps(config))
         (source / "adapter_model.safetensors").write_bytes(name.encode())
         card = ModelCard(
             **{

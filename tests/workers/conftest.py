@@ -11,22 +11,26 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from pydantic import BaseModel
+from sqlalchemy import update
 
 from contracts.invalidation import Invalidation
-from contracts.jobs import Job, RetryPolicy
+from contracts.jobs import Job, JobQueueName, RetryPolicy
 from store.artifacts import ArtifactStore
 from store.database import Database
 from store.files import FileRepository
 from store.job_checkpoints import CheckpointRepository
 from store.job_queue import JobQueue, create_celery
+from store.job_usage import JobUsage
 from store.jobs import JobRepository
 from store.models import ModelRepository
-from workers.registry import JobFamilies, job_family
-from workers.run import JobResources, JobResult, JobRun
+from store.tables import JobRow
+from workers.engines import Engines
+from workers.registry import JobFamilies, JobFamily, job_family
+from workers.run import JobResources, JobResult, JobRun, Room
 from workers.runner import JobRunner, RunnerRules
 
 POLL_S = 0.05
-RETRY = RetryPolicy(max_attempts=3, first_pause_s=1, longest_pause_s=60)
+RETRY = RetryPolicy(max_attempts=3, first_pause_s=30, longest_pause_s=600)
 
 
 class CountSpec(BaseModel):
@@ -49,27 +53,53 @@ class Workshop:
         self.must_stop = False
         self.process_ended = threading.Event()
         self.jobs_per_tenant: int | None = None
+        self.quota_bytes: int | None = None
         self.scratch = scratch
         self._provider = TracerProvider()
         self._provider.add_span_processor(SimpleSpanProcessor(self.spans))
         self._queue = JobQueue(create_celery(redis_url))
         self._threads = threads
+        self._redis_url = redis_url
 
     def create_job(
-        self, family: str = "test.count", *, trace_context: dict[str, str] | None = None, **spec: Any
+        self,
+        family: str = "test.count",
+        *,
+        tenant: str = "acme",
+        queue: JobQueueName = "cpu",
+        priority: int = 0,
+        trace_context: dict[str, str] | None = None,
+        **spec: Any,
     ) -> Job:
-        return self.jobs.create(family=family, tenant="acme", spec=spec, trace_context=trace_context or {})
+        return self.jobs.create(
+            family=family,
+            tenant=tenant,
+            spec=spec,
+            queue=queue,
+            priority=priority,
+            trace_context=trace_context or {},
+        )
 
-    def run(self, job: Job, function: Callable[[CountSpec, JobRun], JobResult], *, lease_s: float = 30.0) -> None:
+    def make_due(self, job: Job) -> None:
+        """As if the job's pause were over."""
+        with self.database.session() as session:
+            session.execute(update(JobRow).where(JobRow.id == job.id).values(not_before=None))
+
+    def run(
+        self, job: Job, function: Callable[[CountSpec, JobRun], JobResult] | JobFamily, *, lease_s: float = 30.0
+    ) -> None:
+        family = function if isinstance(function, JobFamily) else job_family("test.count")(function)
         runner = JobRunner(
             jobs=self.jobs,
             queue=self._queue,
-            families=JobFamilies([job_family("test.count")(function)]),
+            families=JobFamilies([family]),
             resources=JobResources(
                 self.models,
                 FileRepository(self.database),
                 self.artifacts,
+                Engines(self._redis_url),
                 CheckpointRepository(self.database),
+                Room(JobUsage(self.database), self.quota_bytes, None),
                 threads=None,
             ),
             announce=self.announced.append,

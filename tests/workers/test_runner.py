@@ -1,3 +1,4 @@
+import io
 import threading
 import time
 from pathlib import Path
@@ -74,6 +75,20 @@ def test_a_job_that_succeeds_tells_its_steps_and_registers_its_model(workshop: W
     assert [(news.kind, news.id) for news in workshop.announced] == [("model", "ft:counted")]
 
 
+def test_a_model_with_a_file_that_could_run_code_is_not_registered(workshop: Workshop) -> None:
+    def make_pickle(spec: CountSpec, run: JobRun) -> JobResult:
+        run.resources.artifacts.write(f"{run.artifact_folder}/pytorch_model.bin", io.BytesIO(b"x"))
+        return JobResult("Made.", card("ft:pickle").model_copy(update={"weights": run.artifact_folder}))
+
+    job = workshop.create_job(to=1)
+    workshop.run(job, make_pickle)
+    ended = workshop.now(job)
+    assert ended.error is not None
+    assert (ended.status, ended.error.code) == ("failed", "model_refused")
+    assert "pytorch_model.bin" in ended.error.message
+    assert workshop.models.get("ft:pickle") is None
+
+
 def test_an_expected_failure_ends_the_job_with_its_words(workshop: Workshop) -> None:
     def fail(spec: CountSpec, run: JobRun) -> JobResult:
         raise JobFailed("bad_row", "Row 7 is too long.", param="training_file")
@@ -130,7 +145,7 @@ def test_a_worker_that_lost_its_lease_stops_and_registers_nothing(workshop: Work
     family, job = UntilStopped(), workshop.create_job()
     running = workshop.start(job, family.work)
     assert family.began.wait(SOON_S)
-    fence = _take_over(workshop, job)
+    fence = take_over(workshop, job)
     running.result(SOON_S)
     assert workshop.now(job).status == "running"
     assert workshop.models.get("ft:unwanted") is None
@@ -139,7 +154,7 @@ def test_a_worker_that_lost_its_lease_stops_and_registers_nothing(workshop: Work
 
 def test_a_lease_lost_at_the_last_moment_registers_nothing(workshop: Workshop) -> None:
     def lose(spec: CountSpec, run: JobRun) -> JobResult:
-        _take_over(workshop, run.job)
+        take_over(workshop, run.job)
         return JobResult("Too late.", card("ft:too-late"))
 
     job = workshop.create_job()
@@ -212,7 +227,7 @@ def test_the_span_of_a_job_continues_the_trace_of_its_creator(workshop: Workshop
     assert span.attributes["flywheel.job.outcome"] == "succeeded"
 
 
-def _take_over(workshop: Workshop, job: Job) -> int:
+def take_over(workshop: Workshop, job: Job) -> int:
     """What happens when a worker is so slow that its lease runs out and another one takes the job."""
     with workshop.database.session() as session:
         session.execute(update(JobRow).where(JobRow.id == job.id).values(lease_expires_at=int(time.time()) - 5))

@@ -7,6 +7,7 @@ from sqlalchemy import update
 from contracts.jobs import Job, RetryPolicy
 from store.database import Database
 from store.job_queue import JobQueue, create_celery
+from store.job_rows import LeaseLost
 from store.jobs import JobRepository
 from store.tables import JobRow
 from tests.processes import free_port
@@ -43,12 +44,12 @@ def sweeper(database: Database, redis_url: str, clock: Clock) -> Sweeper:
     return Sweeper(database, JobQueue(create_celery(redis_url)), POLICY, clock=clock)
 
 
-def messages(redis_url: str) -> int:
+def messages(redis_url: str, queue: str = "cpu") -> int:
     with Redis.from_url(redis_url) as redis:
-        return redis.llen("cpu")
+        return redis.llen(queue)
 
 
-def change(database: Database, job: Job, **values: int) -> None:
+def change(database: Database, job: Job, **values: object) -> None:
     with database.session() as session:
         session.execute(update(JobRow).where(JobRow.id == job.id).values(**values))
 
@@ -94,6 +95,62 @@ def test_a_job_whose_worker_dies_again_is_enqueued_again_at_once(
         change(database, job, lease_expires_at=int(time.time()) - 1)
         sweeper.sweep()
         assert messages(redis_url) == died
+
+
+def test_a_job_that_kills_every_worker_is_given_up(
+    database: Database, jobs: JobRepository, job: Job, sweeper: Sweeper
+) -> None:
+    for _ in range(POLICY.max_attempts):
+        assert jobs.acquire(job.id, lease_s=60) is not None
+        change(database, job, lease_expires_at=int(time.time()) - 1)
+        sweeper.sweep()
+    ended = jobs.get(job.id)
+    assert ended is not None
+    assert ended.error is not None
+    assert ended.error.code == "too_many_attempts"
+    assert "ran out of memory" in jobs.events(job.id)[0].message
+
+
+def test_a_worker_that_was_only_slow_finds_its_lease_gone(
+    database: Database, jobs: JobRepository, job: Job, sweeper: Sweeper
+) -> None:
+    taken = jobs.acquire(job.id, lease_s=60)
+    assert taken is not None
+    change(database, job, lease_expires_at=int(time.time()) - 1)
+    sweeper.sweep()
+    with pytest.raises(LeaseLost):
+        jobs.renew(job.id, taken[1], lease_s=60)
+
+
+def test_a_job_goes_back_to_its_own_queue(database: Database, job: Job, sweeper: Sweeper, redis_url: str) -> None:
+    change(database, job, created_at=int(time.time()) - 31, queue="gpu")
+    sweeper.sweep()
+    assert (messages(redis_url), messages(redis_url, "gpu")) == (0, 1)
+
+
+def test_a_job_between_two_attempts_is_enqueued_when_its_pause_is_over(
+    database: Database, job: Job, sweeper: Sweeper, redis_url: str
+) -> None:
+    change(database, job, not_before=int(time.time()) + 60)
+    sweeper.sweep()
+    assert messages(redis_url) == 0
+    change(database, job, not_before=int(time.time()) - 1)
+    sweeper.sweep()
+    assert messages(redis_url) == 1
+
+
+def test_a_paused_job_whose_worker_died_stays_paused(
+    database: Database, jobs: JobRepository, job: Job, sweeper: Sweeper, redis_url: str
+) -> None:
+    jobs.acquire(job.id, lease_s=60)
+    jobs.pause(job.id, tenant="acme")
+    change(database, job, lease_expires_at=int(time.time()) - 1)
+    sweeper.sweep()
+    paused = jobs.get(job.id)
+    assert paused is not None
+    assert (paused.status, messages(redis_url)) == ("paused", 0)
+    jobs.resume(job.id, tenant="acme")
+    assert jobs.acquire(job.id, lease_s=60) is not None
 
 
 def test_a_job_that_has_ended_is_left_alone(

@@ -20,10 +20,11 @@ from store.files import FileRepository
 from store.job_queue import JobQueue, create_celery
 from store.jobs import JobRepository
 from store.models import ModelRepository
+from store.tables import JobRow
 from tests.processes import Process
 
 TENANT = "acme"
-START_S = 60.0
+START_S = 120.0
 
 
 def worker_python(*arguments: str) -> list[str]:
@@ -42,7 +43,7 @@ class TrainingCrew:
             "FLYWHEEL_REDIS_URL": redis_url,
             "FLYWHEEL_DATABASE_URL": url,
             "FLYWHEEL_ARTIFACTS_URL": f"file://{folder}/artifacts",
-            "FLYWHEEL_WORKER__LEASE_TTL_S": "2",
+            "FLYWHEEL_WORKER__LEASE_TTL_S": "8",
             "FLYWHEEL_WORKER__SWEEP_EVERY_S": "0.5",
             "FLYWHEEL_WORKER__RETRY_PAUSE_S": "0.5",
             "FLYWHEEL_WORKER__CHECKPOINT_EVERY_S": "0.5",
@@ -51,7 +52,8 @@ class TrainingCrew:
         }
         self.database = Database(url)
         self.database.migrate()
-        self.jobs, self.artifacts = JobRepository(self.database), ArtifactStore(f"file://{folder}/artifacts")
+        self.jobs = JobRepository(self.database)
+        self.artifacts = ArtifactStore(self._environment["FLYWHEEL_ARTIFACTS_URL"])
         self.models, self._files = ModelRepository(self.database), FileRepository(self.database)
         self.workers: list[Process] = []
         self.models.put(
@@ -115,14 +117,14 @@ class TrainingCrew:
         assert found is not None
         return found
 
-    def wait_for(self, done: Callable[[], object], *, timeout_s: float = 120.0) -> None:
+    def wait_for(self, done: Callable[[], object], *, timeout_s: float = 300.0) -> None:
         deadline = time.monotonic() + timeout_s
         while not done():
             if time.monotonic() > deadline:
                 raise AssertionError(f"not in {timeout_s} s:\n{self.workers[-1].log.read_text()[-4000:]}")
             time.sleep(0.02)
 
-    def wait_for_end(self, job: Job, *, timeout_s: float = 180.0) -> Job:
+    def wait_for_end(self, job: Job, *, timeout_s: float = 400.0) -> Job:
         self.wait_for(lambda: self.now(job).finished_at is not None, timeout_s=timeout_s)
         return self.now(job)
 
@@ -135,15 +137,42 @@ class TrainingCrew:
         newest = self.jobs.events(job.id, limit=1)
         return int(newest[0].data.get("step", 0)) if newest else 0
 
+    def last_told(self, job: Job) -> int:
+        return self.steps(job)[-1][0]
+
+    def is_held(self, job: Job) -> bool:
+        """Whether a worker has it."""
+        with self.database.session() as session:
+            return session.get_one(JobRow, job.id).lease_expires_at is not None
+
+    def pause_and_wait(self, job: Job) -> None:
+        self.jobs.pause(job.id, tenant=TENANT)
+        self.wait_for(lambda: not self.is_held(job))
+
+    def resume(self, job: Job) -> None:
+        self.jobs.resume(job.id, tenant=TENANT)
+        self.enqueue(job)
+
     def messages(self, job: Job) -> list[str]:
         events = [numbered.event for numbered in self.jobs.events_since(job.id, 0, limit=10_000)]
         return [event.message for event in events if event.type == "message"]
 
-    def adapter(self, job: Job) -> bytes:
+    def card(self, job: Job) -> ModelCard:
         name = self.now(job).result_model
         card = None if name is None else self.models.get(name)
         assert card is not None
-        return b"".join(self.artifacts.read(f"{card.weights}/adapter_model.safetensors"))
+        return card
+
+    def adapter(self, job: Job) -> bytes:
+        return b"".join(self.artifacts.read(f"{self.card(job).weights}/adapter_model.safetensors"))
+
+
+def make_tiny_base(folder: Path) -> Path:
+    """A small random Llama that the worker's Python writes."""
+    log = folder / "made.log"
+    maker = Process(worker_python("-m", "tests.workers.tiny_base", str(folder / "base")), log=log)
+    maker.wait(timeout_s=120)
+    return folder / "base"
 
 
 def child_of(worker: Process) -> psutil.Process:

@@ -28,5 +28,14 @@ def sleep(spec: SleepSpec, run: JobRun) -> JobResult:
     return JobResult("Slept.")
 
 
+@job_family("test.block")
+def block(spec: SleepSpec, run: JobRun) -> JobResult:
+    """A step that is deep in a library for minutes: nothing here looks whether the job was cancelled."""
+    run.message(f"torch imported: {'torch' in sys.modules}")
+    (run.scratch / "state").write_text("half written")
+    time.sleep(spec.seconds)
+    return JobResult("Slept.")
+
+
 if __name__ == "__main__":
-    sys.exit(run_worker(Settings(), JobFamilies([sleep])))
+    sys.exit(run_worker(Settings(), JobFamilies([sleep, block])))

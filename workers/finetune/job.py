@@ -12,6 +12,7 @@ from workers.finetune.estimate import TOKENS_PER_SECOND
 from workers.finetune.files import fetch_file
 from workers.finetune.launch import train
 from workers.finetune.task import DataFile, Trained, TrainingTask
+from workers.room import require_room
 from workers.run import JobFailed, JobResult, JobRun
 
 
@@ -21,10 +22,12 @@ def fine_tune(spec: FineTuningSpec, run: JobRun, training: str) -> JobResult:
     The same data, seed and machine give the same weights. Raises JobFailed for data or weights that cannot be used.
     """
     base = _card(spec.base_model, run)
+    weights = _weights(base, run)
+    require_room(spec, weights, run)
     task = TrainingTask(
         spec=spec,
         base=base,
-        weights=_weights(base, run),
+        weights=weights,
         files={name: _file(name, file, digest, run) for name, (file, digest) in spec.files().items()},
         output=run.scratch / "output",
         scratch=run.scratch / "training",
@@ -37,7 +40,7 @@ def fine_tune(spec: FineTuningSpec, run: JobRun, training: str) -> JobResult:
     began_at = time.monotonic()
     trained = train(training, task, run)
     tokens_per_second = round(trained.tokens / (time.monotonic() - began_at), 1)
-    run.check()
+    run.check(may_save=True)
     digest = run.resources.artifacts.upload_folder(task.output, run.artifact_folder)
     if trained.form == "unserved":
         message = (

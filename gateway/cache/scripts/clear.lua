@@ -2,7 +2,9 @@
 -- being generated.
 --
 -- KEYS[1] epoch   KEYS[2] last use of each answer   KEYS[3] size and model of each answer
+-- KEYS[4] where each answer's question stands
 -- ARGV[1] name of a kept answer but for its digest   ARGV[2] model, empty for all   ARGV[3] cursor, "0" at first
+-- ARGV[4] name of a context's questions but for the context
 -- Returns {next cursor, "0" at the end; number of answers dropped}
 
 local EPOCH_TTL_S = 86400 -- longer than any generation
@@ -20,6 +22,7 @@ for at = 1, #part[2], 2 do
     dropped = dropped + redis.call("DEL", ARGV[1] .. digest)
     redis.call("HDEL", KEYS[3], digest)
     redis.call("ZREM", KEYS[2], digest)
+    forget_question(KEYS[4], ARGV[4], digest)
   end
 end
 if freed > 0 then

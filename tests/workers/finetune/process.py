@@ -17,11 +17,12 @@ from store.database import Database
 from store.files import FileRepository
 from store.job_checkpoints import CheckpointRepository
 from store.job_queue import JobQueue, create_celery
+from store.job_usage import JobUsage
 from store.jobs import JobRepository
 from store.models import ModelRepository
 from telemetry.logs import configure_logs
 from workers.families import all_families
-from workers.run import JobResources
+from workers.run import JobResources, Room
 from workers.runner import JobRunner, RunnerRules
 
 
@@ -36,6 +37,7 @@ def run_jobs(settings: Settings, jobs: list[str]) -> None:
             FileRepository(database),
             ArtifactStore(settings.artifacts_url),
             CheckpointRepository(database),
+            Room(JobUsage(database), None, None),
             threads=settings.worker.threads,
             processes=settings.worker.processes,
             checkpoint_every_s=settings.worker.checkpoint_every_s,

@@ -1,0 +1,1 @@
+"""Judges models on data that they were not trained on."""
