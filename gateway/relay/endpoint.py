@@ -22,6 +22,7 @@ from contracts.errors import (
     RateLimitExceeded,
     ServerError,
 )
+from contracts.keys import ApiKey
 from contracts.keys import Scope as KeyScope
 from contracts.models import ModelCard
 from contracts.openai import DataPathRequest
@@ -180,16 +181,7 @@ class DataPathEndpoint:
                 )
         finally:
             self._settle(progress)
-        if isinstance(exchange, CopyingExchange) and progress.cache != "collapsed":
-            path.captures.take(
-                exchange,
-                key,
-                self._route,
-                body,
-                model=progress.card.name,
-                usage=progress.usage,
-                first_byte_s=progress.first_byte_s,
-            )
+        self._capture(exchange, progress, key, body)
 
     async def _generate(
         self,
@@ -319,6 +311,21 @@ class DataPathEndpoint:
             answering.end()
             if answering.engine is not None:
                 progress.engine = answering.engine.lease.engine
+
+    def _capture(self, exchange: Exchange, progress: Progress, key: ApiKey, body: bytes) -> None:
+        """After the last byte. An answer that was shared is captured by the request that it was generated for."""
+        if not isinstance(exchange, CopyingExchange) or progress.cache == "collapsed":
+            return
+        assert progress.card is not None
+        self._path.captures.take(
+            exchange,
+            key,
+            self._route,
+            body,
+            model=progress.card.name,
+            usage=progress.usage,
+            first_byte_s=progress.first_byte_s,
+        )
 
     def _settle(self, progress: Progress) -> None:
         """Gives back what was reserved and not used. An answer cut short states no usage: what it reserved is spent."""
