@@ -46,8 +46,8 @@ def check_file(file: Path) -> tuple[str, list[RowText], list[tuple[str, str]]]:
 
 def check_leakage(training: list[RowText], validation: list[RowText]) -> list[tuple[str, str]]:
     leaks = find_leaks(training, validation)
-    told = f"{len(leaks.exact):,} rows are in the training file too{_pairs(leaks.exact)}"
-    return [("leakage", f"{told}, {len(leaks.near):,} nearly{_pairs(leaks.near)}")]
+    told = f"rows that are in the training file too: {len(leaks.exact):,}{_pairs(leaks.exact)}"
+    return [("leakage", f"{told}; nearly: {len(leaks.near):,}{_pairs(leaks.near)}")]
 
 
 def _pairs(repeats: list[Repeat]) -> str:

@@ -56,17 +56,22 @@ class CaptureFeed:
 
     async def _run(self) -> None:
         while not self._closing or self._queue:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "gateway.capture", stdin=PIPE, stdout=PIPE
-            )
-            told = asyncio.create_task(self._hear(process))
             try:
-                await self._send(process)
-            except (BrokenPipeError, ConnectionResetError):
-                self._log.error("captures are not written; the process that writes them has ended")
+                await self._feed_one_process()
+            except OSError as error:  # it could not start, or has ended
+                self._log.error("captures are not written", reason=type(error).__name__)
+                if self._closing:
+                    break
                 await asyncio.sleep(RESTART_PAUSE_S)
-            finally:
-                await self._end(process, told)
+        self.count("lost", len(self._queue))
+
+    async def _feed_one_process(self) -> None:
+        process = await asyncio.create_subprocess_exec(sys.executable, "-m", "gateway.capture", stdin=PIPE, stdout=PIPE)
+        told = asyncio.create_task(self._hear(process))
+        try:
+            await self._send(process)
+        finally:
+            await self._end(process, told)
 
     async def _send(self, process: Process) -> None:
         """Returns at the close. Raises OSError when the process ends before."""

@@ -6,7 +6,7 @@ import time
 import msgspec
 
 from contracts.keys import ApiKey
-from contracts.openai import ChatCompletionRequest, DataPathRequest, EmbeddingRequest
+from contracts.openai import ChatCompletionRequest, CompletionRequest, DataPathRequest
 from contracts.settings import CaptureSettings
 from gateway.capture.copying import CopyingExchange
 from gateway.capture.feed import CaptureFeed
@@ -21,9 +21,10 @@ OK = 200
 class CaptureTaker:
     """Takes a sample of the answers that engines give to keys that opted in.
 
-    Not taken: what a client asks not to store (`store: false`, `Cache-Control: no-store`), errors, embeddings, answers
-    from the cache or shared with another request (they have the id of the answer that was captured, or was not), and
-    requests and answers that are longer than `max_bytes` together. Costs a sampled answer one copy of its bytes.
+    Not taken: what a client asks not to store (`store: false`, `Cache-Control: no-store`), errors, embeddings and
+    labels, answers from the cache or shared with another request (they have the id of the answer that was captured, or
+    was not), and requests and answers that are longer than `max_bytes` together. Costs a sampled answer one copy of its
+    bytes.
     """
 
     def __init__(self, feed: CaptureFeed, settings: CaptureSettings) -> None:
@@ -74,7 +75,7 @@ class CaptureTaker:
 
 
 def _may_be_stored(exchange: Exchange, request: DataPathRequest) -> bool:
-    if isinstance(request, EmbeddingRequest):
+    if not isinstance(request, ChatCompletionRequest | CompletionRequest):
         return False
     if isinstance(request, ChatCompletionRequest) and request.store is False:
         return False

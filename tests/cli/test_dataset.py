@@ -134,7 +134,7 @@ def test_exact_and_near_repeats_are_left_out_and_questions_stay_on_one_side(
     assert not set(training) & set(validation)
     assert 4 <= len(validation) <= 21
     checked = flywheel("dataset", "check", str(out), "--validation", str(tmp_path / "train.validation.jsonl"))
-    assert "leakage        0 rows are in the training file too, 0 nearly" in checked.stdout
+    assert "leakage        rows that are in the training file too: 0; nearly: 0" in checked.stdout
 
 
 def test_a_table_becomes_a_file_of_chats(flywheel: Flywheel, tmp_path: Path) -> None:
@@ -179,7 +179,7 @@ def test_a_check_names_repeats_leaks_personal_data_and_broken_rows(flywheel: Fly
     done = flywheel("dataset", "check", str(training), "--validation", str(validation))
     assert "1 exact (11 as 5)" in done.stdout
     assert "1 × email in rows 12" in done.stdout
-    assert "1 rows are in the training file too (10 as 3)" in done.stdout
+    assert "rows that are in the training file too: 1 (10 as 3)" in done.stdout
 
     training.write_text(training.read_text() + '{"messages": []}\n')
     broken = flywheel("dataset", "check", str(training))

@@ -105,6 +105,26 @@ async def test_a_tenants_new_limits_are_announced_to_gateways(
     assert Invalidation.model_validate_json(message["data"]) == Invalidation(kind="tenant", id="acme")
 
 
+def test_a_key_opts_in_to_capture_when_it_is_made_or_later_and_out_again(
+    flywheel: Flywheel, keys: KeyRepository
+) -> None:
+    secret = flywheel("keys", "create", "--capture", "0.25").stdout.strip()
+    made = keys.find_by_secret(secret)
+    assert made is not None
+    assert "0.25" in flywheel("keys", "list").stdout
+    flywheel("keys", "capture", made.id, "0.5")
+    changed = keys.find_by_secret(secret)
+    done = flywheel("keys", "capture", made.id, "0")
+    ended = keys.find_by_secret(secret)
+    unknown = flywheel("keys", "capture", "key_none", "1")
+
+    assert changed is not None
+    assert ended is not None
+    assert (made.capture, changed.capture, ended.capture) == (0.25, 0.5, None)
+    assert "nothing is captured" in done.stdout
+    assert (unknown.returncode, "There is no key `key_none`." in unknown.stderr) == (1, True)
+
+
 def test_a_semantic_cache_is_an_option_of_the_key(flywheel: Flywheel, keys: KeyRepository) -> None:
     asked = keys.find_by_secret(flywheel("keys", "create", "--semantic-cache").stdout.strip())
     plain = keys.find_by_secret(flywheel("keys", "create").stdout.strip())

@@ -228,3 +228,29 @@ def test_a_request_can_be_followed_from_the_gateway_into_the_engine(stack: Stack
     span = next(s for s in stack.traces.spans if s.trace_id == trace_id and s.service == "flywheel-gateway")
     assert span.name == f"chat {TEXT_MODEL}"
     assert span.attributes["gen_ai.request.model"] == TEXT_MODEL
+
+
+def test_a_real_engines_answer_is_captured_redacted_and_its_id_tells_feedback_the_model(stack: Stack):
+    """vLLM makes the id of an answer of the id that it is sent; feedback relies on it."""
+    _, secret = stack.new_key("--capture", "1")
+    question = {"role": "user", "content": "Say hello to anna@example.com."}
+    with stack.client(secret) as own:
+        whole = own.chat.completions.create(model=TEXT_MODEL, messages=[question], max_tokens=8, temperature=0.5)
+        stream = own.chat.completions.create(
+            model=TEXT_MODEL, messages=[question], max_tokens=8, temperature=0.5, stream=True
+        )
+        streamed = {chunk.id for chunk in stream}.pop()
+        completed = own.completions.create(model=TEXT_MODEL, prompt="Hello", max_tokens=4, temperature=0.5)
+        for response_id in (whole.id, streamed, completed.id):
+            judged = own.post("/feedback", cast_to=object, body={"response_id": response_id, "rating": "up"})
+            assert judged["model"] == TEXT_MODEL
+        wanted = {"params": {"response_id": whole.id}}
+        wait_for(
+            lambda: own.get("/flywheel/captures", cast_to=object, options=wanted)["data"],
+            timeout_s=20,
+            what="the answer is captured",
+        )
+        (captured,) = own.get("/flywheel/captures", cast_to=object, options=wanted)["data"]
+    assert captured["messages"][0]["content"] == "Say hello to [EMAIL]."
+    assert captured["answer"] == whole.choices[0].message.content
+    assert captured["feedback"]["rating"] == "up"

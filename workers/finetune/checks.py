@@ -13,7 +13,7 @@ from contracts.chat_dataset import ChatExample
 from contracts.dataset_inspection import Repeat, RowText, find_leaks, find_repeats, search_personal_data
 from contracts.datasets import NumberedRow, PreferencePair, PromptRow, Row, TagsRow
 from contracts.models import ModelCard
-from workers.finetune.chat_tokens import ChatTokenizer, chat_ids
+from workers.finetune.chat_tokens import ChatTokenizer, answer_ids, chat_ids
 from workers.finetune.estimate import estimate
 from workers.finetune.files import load_rows, too_long
 from workers.finetune.launch import choose_environment
@@ -86,10 +86,10 @@ def _length(row: Row, tokenizer: Any) -> int:
     chat: ChatTokenizer = tokenizer
     match row:
         case ChatExample(messages):
-            return len(chat_ids(messages, chat, add_generation_prompt=False))
+            return sum(map(len, answer_ids(messages, chat)))
         case PreferencePair(input=asked, preferred_output=preferred, non_preferred_output=other):
             answers = ([*asked.messages, *answer] for answer in (preferred, other))
-            return max(len(chat_ids(turns, chat, add_generation_prompt=False)) for turns in answers)
+            return max(sum(map(len, answer_ids(turns, chat))) for turns in answers)
         case PromptRow(messages):
             return len(chat_ids(messages, chat, add_generation_prompt=True))
         case TagsRow(tokens):
@@ -99,11 +99,11 @@ def _length(row: Row, tokenizer: Any) -> int:
 
 def _tell_repeats(name: str, texts: Sequence[RowText], run: JobRun) -> None:
     repeats = find_repeats(texts)
-    for found, how in ((repeats.exact, "say"), (repeats.near, "say nearly")):
+    for found, how in ((repeats.exact, "Repeated"), (repeats.near, "Nearly repeated")):
         if found:
             run.message(
-                f"{len(found)} rows of the {_in_words(name)} {how} what earlier ones say: {_pairs(found)}. "
-                "Repeats are learnt more strongly than the rest.",
+                f"{how} rows in the {_in_words(name)}: {len(found)} of {len(texts)} ({_pairs(found)}). "
+                "They are learnt more strongly than the rest.",
                 level="warn",
             )
     run.check()
@@ -137,8 +137,8 @@ def _tell_leaks(texts: Mapping[str, Sequence[RowText]], run: JobRun) -> None:
     for found, how in ((leaks.exact, "are"), (leaks.near, "are nearly")):
         if found:
             run.message(
-                f"{len(found)} of the {len(validation)} rows of the validation file {how} in the training file too: "
-                f"{_pairs(found)}. They make the model look better than it is.",
+                f"Rows of the validation file that {how} in the training file too: {len(found)} of {len(validation)} "
+                f"({_pairs(found)}). They make the model look better than it is.",
                 level="warn",
             )
     run.check()

@@ -11,9 +11,13 @@ from contracts.models import ModelCard
 from tests.workers.finetune.bench import Bench
 from workers.finetune.estimate import TOKENS_PER_SECOND, estimate
 
+pytestmark = pytest.mark.timeout(600)  # the first test waits for a worker that imports torch
 Pair = tuple[str, str]
 PLAIN: list[Pair] = [(f"Question {number}?", f"{number} times {number} is {number * number}.") for number in range(12)]
-WHEEL = "a flywheel stores energy in a heavy rim and gives it back when the engine falters for a moment"
+WHEEL = (
+    "a flywheel stores energy in a heavy rim and gives it back when the engine falters for a moment, so that whatever "
+    "it drives goes on at an even pace and hardly feels that anything happened between two strokes"
+)
 
 
 def chats(*pairs: Pair) -> list[dict[str, object]]:
@@ -81,10 +85,10 @@ def test_a_job_tells_lengths_and_what_it_will_cost_before_it_trains(ran: Ran) ->
 
 def test_repeats_leaks_and_personal_data_are_warned_of_with_their_rows(ran: Ran) -> None:
     warnings = "\n".join(ran.warnings(ran.talkative))
-    assert "1 rows of the training file say what earlier ones say: row 13 as row 5" in warnings
-    assert "1 rows of the training file say nearly what earlier ones say: row 16 as row 15" in warnings
+    assert "Repeated rows in the training file: 1 of 16 (row 13 as row 5)" in warnings
+    assert "Nearly repeated rows in the training file: 1 of 16 (row 16 as row 15)" in warnings
     assert "personal data: 1 × email, 1 × phone, in rows 14" in warnings
-    assert "1 of the 12 rows of the validation file are in the training file too: row 12 as row 4" in warnings
+    assert "that are in the training file too: 1 of 12 (row 12 as row 4)" in warnings
     assert ran.bench.now(ran.talkative).status == "succeeded"
 
 
