@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from store.artifacts import ArtifactStore
 from workers.finetune.chat_tokens import IGNORED, ChatTokenizer, TokenizedExample, tokenize_chats
 from workers.finetune.files import fetch_file, load_rows
 from workers.finetune.task import DataFile
-
-from store.artifacts import ArtifactStore
 from workers.run import JobFailed
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "ships_computer.jsonl"
