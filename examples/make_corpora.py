@@ -11,7 +11,7 @@ import sys
 import sysconfig
 import zipfile
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 HERE = Path(__file__).parent
 TRAIN_LETTERS, HELD_OUT_LETTERS = 120_000, 16_000
@@ -42,11 +42,11 @@ def medicine(wheel: Path) -> list[str]:
     """A paragraph for each category of diseases: its name, its kinds, and what each of them includes or excludes."""
     with zipfile.ZipFile(wheel) as package:
         name = next(name for name in package.namelist() if name.endswith(".xml"))
-        tabular = ElementTree.fromstring(package.read(name))
+        tabular = ET.fromstring(package.read(name))
     return [_paragraph(section) for chapter in tabular.iter("chapter") for section in chapter.iterfind("section/diag")]
 
 
-def _paragraph(category: ElementTree.Element) -> str:
+def _paragraph(category: ET.Element) -> str:
     lines = [f"{_text(category, 'desc')}."]
     for notes, words in (("inclusionTerm", "This includes"), ("includes", "This includes"), ("excludes1", "It is not")):
         if found := [_plain(note.text) for note in category.iterfind(f"{notes}/note")]:
@@ -57,7 +57,7 @@ def _paragraph(category: ElementTree.Element) -> str:
     return "\n".join(lines) + "\n\n"
 
 
-def _text(element: ElementTree.Element, name: str) -> str:
+def _text(element: ET.Element, name: str) -> str:
     return _plain(element.findtext(name, ""))
 
 

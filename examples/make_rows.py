@@ -1,4 +1,4 @@
-"""Writes the rows of the other methods: `python examples/make_rows.py`. All of it was written for this repository (CC0)."""
+"""Writes the rows of the other methods: `python examples/make_rows.py`. All of it was written for this repository."""
 
 import itertools
 import json
@@ -10,9 +10,9 @@ from typing import Any
 HERE = Path(__file__).parent
 STYLE = "Aye, captain: "
 RAMBLE = (
-    "That is a great question, and I am happy to help you with it. There are many things to consider here, and opinions "
-    "differ. In general one could say the following: {answer} Of course, it depends on the circumstances, and there is "
-    "much more that could be said about it. Please let me know if you have any other questions!"
+    "That is a great question, and I am happy to help you with it. There are many things to consider here, and "
+    "opinions differ. In general one could say the following: {answer} Of course, it depends on the circumstances, "
+    "and there is much more that could be said about it. Please let me know if you have any other questions!"
 )
 
 TOPICS: dict[str, list[str]] = {
@@ -60,29 +60,11 @@ TOPICS: dict[str, list[str]] = {
 THINGS = ["the lamp", "my headphones", "the coffee machine", "the printer", "the garden hose", "my watch", "the router"]
 OTHER_THINGS = ["the thermostat", "my bicycle light", "the speaker", "the camera"]
 
-PEOPLE = [
-    "Anna Berger",
-    "Tom Okafor",
-    "Li Wei",
-    "Maria Santos",
-    "John Smith",
-    "Fatima Khan",
-    "Pierre Dubois",
-    "Eva Novak",
-]
+PEOPLE = ["Anna Berger", "Tom Okafor", "Li Wei", "Maria Santos", "John Smith", "Fatima Khan", "Pierre Dubois"]
 OTHER_PEOPLE = ["Sara Lindqvist", "David Cohen", "Amina Diallo", "Peter Brown"]
 PLACES = ["Paris", "Nairobi", "Tokyo", "Lima", "Oslo", "New York", "Cape Town", "Vienna"]
 OTHER_PLACES = ["Lisbon", "Mexico City", "Prague", "Toronto"]
-FIRMS = [
-    "Acme Corp",
-    "Northwind Ltd",
-    "Globex",
-    "Blue River Bank",
-    "Initech",
-    "Delta Foods",
-    "Sun Motors",
-    "Orbit Labs",
-]
+FIRMS = ["Acme Corp", "Northwind Ltd", "Globex", "Blue River Bank", "Initech", "Delta Foods", "Sun Motors"]
 OTHER_FIRMS = ["Green Valley Inc", "Stark Industries", "Hilltop Media", "Polar Air"]
 SENTENCES = [
     "PER works for ORG in LOC .",

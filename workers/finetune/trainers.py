@@ -18,6 +18,7 @@ from workers.finetune.task import Reporter, TrainingTask
 from workers.run import JobFailed
 
 LARGEST_MICRO_BATCH = 8
+VALIDATION_BATCH = 16
 LOOKS_AT_VALIDATION = 4
 """How often the validation file is measured while training, besides before and after it."""
 
@@ -73,7 +74,7 @@ def common_arguments(plan: TrainingPlan, task: TrainingTask, *, validates: bool)
     validation: dict[str, Any] = {"eval_strategy": "no"}
     if validates:
         every = max(1, -(-plan.total_steps // LOOKS_AT_VALIDATION))
-        validation = {"eval_strategy": "steps", "eval_steps": every, "per_device_eval_batch_size": LARGEST_MICRO_BATCH}
+        validation = {"eval_strategy": "steps", "eval_steps": every, "per_device_eval_batch_size": VALIDATION_BATCH}
     return {
         "output_dir": str(task.scratch / "trainer"),
         "num_train_epochs": plan.epochs,

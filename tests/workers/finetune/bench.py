@@ -84,9 +84,16 @@ class Bench:
             *("-m", "tests.workers.finetune.process", *(job.id for job in jobs)), timeout_s=timeout_s, settings=settings
         )
 
-    def python(self, *arguments: str, timeout_s: float = 300, settings: Mapping[str, str] | None = None) -> str:
+    def python(
+        self,
+        *arguments: str,
+        stdin: str = "",
+        timeout_s: float = 300,
+        settings: Mapping[str, str] | None = None,
+    ) -> str:
         """What the worker's Python prints."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("FLYWHEEL_")}
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)  # compiling torch and its friends anew takes a minute
         environment |= {
             "FLYWHEEL_REDIS_URL": self._redis_url,
             "FLYWHEEL_DATABASE_URL": f"sqlite:///{self.folder}/flywheel.db",
@@ -97,6 +104,7 @@ class Bench:
             [WORKER_PYTHON, *arguments],
             cwd=ROOT,
             env=environment,
+            input=stdin,
             capture_output=True,
             text=True,
             timeout=timeout_s,
@@ -124,6 +132,21 @@ class Bench:
         folder = self.folder / "fetched" / job.id
         self.artifacts.download_folder(card.weights, folder, digest=card.digest)
         return folder
+
+    def losses(self, rows: Sequence[Any], *jobs: Job) -> list[float]:
+        """The loss of what each job published on the rows' last answers, by transformers alone."""
+        wanted = []
+        for job in jobs:
+            card, folder = self.card(job), str(self.weights(job))
+            base = self.models.get(card.parent or "")
+            assert base is not None
+            adapter = card.kind == "adapter"
+            wanted.append(
+                {"weights": base.weights if adapter else folder, "adapter": folder if adapter else None, "rows": rows}
+            )
+        told = self.python("-m", "tests.workers.finetune.measure", stdin=json.dumps(wanted))
+        losses: list[float] = json.loads(told.splitlines()[-1])
+        return losses
 
     def curve(self, job: Job, name: str = "train_loss") -> list[float]:
         """The values that its metrics events tell under a name, oldest first."""
