@@ -70,4 +70,4 @@ class Embedder:
         length = float(np.linalg.norm(vector))
         if not 0 < length < np.inf:
             raise NotEmbedded
-        return vector / np.float32(length)
+        return (vector / length).astype(np.float32)
