@@ -4,9 +4,18 @@ import re
 import secrets
 from typing import Literal
 
-Kind = Literal["file", "ftjob", "ftevent", "key", "req", "engine"]
+Kind = Literal["file", "upload", "part", "ftjob", "ftevent", "key", "req", "engine"]
 
-_SEPARATOR = {"file": "-", "ftjob": "-", "ftevent": "-", "key": "_", "req": "_", "engine": "-"}
+_SEPARATOR = {
+    "file": "-",
+    "upload": "_",
+    "part": "_",
+    "ftjob": "-",
+    "ftevent": "-",
+    "key": "_",
+    "req": "_",
+    "engine": "-",
+}
 SUFFIX_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 

@@ -1,6 +1,7 @@
 """Wires the gateway. The only place that builds its parts."""
 
 import gc
+import re
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,13 +13,14 @@ from starlette.routing import Route
 
 from contracts.settings import Settings
 from gateway.api import cache as cache_api
-from gateway.api import engines, files, fine_tuning, models
+from gateway.api import engines, files, fine_tuning, models, uploads
 from gateway.api.engines import FleetService
 from gateway.api.files import FileService
 from gateway.api.fine_tuning import FineTuningService
 from gateway.api.models import ModelService
 from gateway.api.openapi import install_openapi
 from gateway.api.operations import Probes, create_operations_router
+from gateway.api.uploads import UploadService
 from gateway.auth.address import AddressGuard, create_edge_limiter
 from gateway.auth.keys import Authenticator
 from gateway.background import Background
@@ -55,6 +57,7 @@ from store.job_queue import JobQueue, create_celery
 from store.jobs import JobRepository
 from store.keys import KeyRepository
 from store.models import ModelRepository
+from store.uploads import UploadRepository
 from telemetry.traces import configure_traces
 
 SERVICE = "flywheel-gateway"
@@ -82,6 +85,11 @@ def create_app(settings: Settings) -> FastAPI:
         key_cache_s=settings.auth.key_cache_s,
     )
     file_rows, model_rows = FileRepository(database), ModelRepository(database)
+    artifacts = ArtifactStore(settings.artifacts_url)
+    file_service = FileService(file_rows, artifacts)
+    upload_service = UploadService(
+        UploadRepository(database), file_service, artifacts, max_upload_bytes=settings.gateway.max_upload_bytes
+    )
     directory = ModelDirectory(model_rows)
     fleet = Fleet(redis, settings.gateway, metrics, POLICIES[settings.gateway.routing_policy]())
     queue = EngineQueue(fleet, settings.queue, metrics)
@@ -113,7 +121,7 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         cache_work = (cache.run(), claims.renew_forever(), claims.listen_forever())
-        for work in (directory.run(), fleet.run(), news.run(), admission.run(), *cache_work):
+        for work in (directory.run(), fleet.run(), news.run(), admission.run(), upload_service.run(), *cache_work):
             background.run_forever(work)
         gc.collect()
         gc.freeze()  # what lives as long as the process need not be looked through again, which takes up to 0.1 s
@@ -148,11 +156,12 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.fleet_service = FleetService(fleet, queue)
     app.state.model_service = ModelService(directory, fleet, model_rows, redis)
     app.state.answer_cache = cache
-    app.state.file_service = FileService(file_rows, ArtifactStore(settings.artifacts_url))
+    app.state.file_service = file_service
     app.state.fine_tuning_service = FineTuningService(
         JobRepository(database), file_rows, directory, JobQueue(create_celery(settings.redis_url)), tracer
     )
-    for resource in (models, files, fine_tuning, engines, cache_api):
+    app.state.upload_service = upload_service
+    for resource in (models, files, uploads, fine_tuning, engines, cache_api):
         app.include_router(resource.router)
     app.include_router(
         create_operations_router(
@@ -162,8 +171,10 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(
         Envelope,
         max_body_bytes=settings.gateway.max_body_bytes,
-        max_upload_bytes=settings.gateway.max_upload_bytes,
-        upload_path=files.router.prefix,
+        uploads={
+            re.compile(re.escape(files.router.prefix)): settings.gateway.max_upload_bytes,
+            uploads.PART_PATH: uploads.MAX_PART_BODY_BYTES,
+        },
     )
     install_error_handlers(app)
     install_openapi(app)
