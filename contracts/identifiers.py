@@ -4,9 +4,22 @@ import re
 import secrets
 from typing import Literal
 
-Kind = Literal["file", "ftjob", "ftevent", "ftckpt", "key", "req", "engine", "capture", "feedback", "release"]
+Kind = Literal[
+    "file",
+    "upload",
+    "part",
+    "ftjob",
+    "ftevent",
+    "ftckpt",
+    "key",
+    "req",
+    "engine",
+    "capture",
+    "feedback",
+    "release",
+]
 
-_UNDERSCORED = frozenset({"key", "req"})
+_UNDERSCORED = frozenset({"key", "req", "upload", "part"})
 SUFFIX_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 

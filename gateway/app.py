@@ -1,6 +1,7 @@
 """Wires the gateway. The only place that builds its parts."""
 
 import gc
+import re
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,7 +14,7 @@ from starlette.routing import Route
 from contracts.settings import Settings
 from gateway.api import aliases as aliases_api
 from gateway.api import cache as cache_api
-from gateway.api import captures, engines, feedback, files, fine_tuning, job_lifecycle, models
+from gateway.api import captures, engines, feedback, files, fine_tuning, job_lifecycle, models, uploads
 from gateway.api import releases as releases_api
 from gateway.api.aliases import AliasService
 from gateway.api.captures import CaptureService
@@ -27,6 +28,7 @@ from gateway.api.models import ModelService
 from gateway.api.openapi import install_openapi
 from gateway.api.operations import Probes, create_operations_router
 from gateway.api.releases import ReleaseService
+from gateway.api.uploads import UploadService
 from gateway.auth.address import AddressGuard, create_edge_limiter
 from gateway.auth.keys import Authenticator
 from gateway.background import Background
@@ -80,6 +82,7 @@ from store.keys import KeyRepository
 from store.leases import LeaseStore
 from store.models import ModelRepository
 from store.releases import ReleaseRepository
+from store.uploads import UploadRepository
 from telemetry.traces import configure_traces
 
 SERVICE = "flywheel-gateway"
@@ -108,6 +111,10 @@ def create_app(settings: Settings) -> FastAPI:
     )
     file_rows, model_rows, job_rows = FileRepository(database), ModelRepository(database), JobRepository(database)
     artifacts = ArtifactStore(settings.artifacts_url)
+    file_service = FileService(file_rows, artifacts)
+    upload_service = UploadService(
+        UploadRepository(database), file_service, artifacts, max_upload_bytes=settings.gateway.max_upload_bytes
+    )
     directory = ModelDirectory(model_rows)
     demand = Demand(DemandStore(redis), metrics)
     policy = POLICIES[settings.gateway.routing_policy]()
@@ -156,7 +163,15 @@ def create_app(settings: Settings) -> FastAPI:
         cache_work = (cache.run(), claims.renew_forever(), claims.listen_forever())
         release_work = (aliases.run(), trials.run())
         for work in (
-            *(directory.run(), fleet.run(), demand.run(), news.run(), admission.run(), retention.run()),
+            *(
+                directory.run(),
+                fleet.run(),
+                demand.run(),
+                news.run(),
+                admission.run(),
+                retention.run(),
+                upload_service.run(),
+            ),
             *cache_work,
             *release_work,
         ):
@@ -198,7 +213,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.alias_service = AliasService(alias_rows, aliases, directory, redis)
     app.state.release_service = ReleaseService(release_rows, alias_rows, file_rows, job_rows, aliases, directory, redis)
     app.state.answer_cache = cache
-    app.state.file_service = FileService(file_rows, artifacts)
+    app.state.file_service = file_service
     app.state.fine_tuning_service = FineTuningService(
         job_rows,
         file_rows,
@@ -213,8 +228,9 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.job_lifecycle = JobLifecycle(job_rows, CheckpointRepository(database), job_queue, job_watch, redis)
     app.state.capture_service = CaptureService(capture_rows, pepper)
     app.state.feedback_service = FeedbackService(FeedbackRepository(database), capture_rows, directory, marks)
+    app.state.upload_service = upload_service
     of_models = (models, engines, cache_api, aliases_api, releases_api)
-    of_data = (files, fine_tuning, job_lifecycle, captures, feedback)
+    of_data = (files, uploads, fine_tuning, job_lifecycle, captures, feedback)
     for resource in (*of_models, *of_data):
         app.include_router(resource.router)
     app.include_router(
@@ -225,8 +241,10 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(
         Envelope,
         max_body_bytes=settings.gateway.max_body_bytes,
-        max_upload_bytes=settings.gateway.max_upload_bytes,
-        upload_path=files.router.prefix,
+        uploads={
+            re.compile(re.escape(files.router.prefix)): settings.gateway.max_upload_bytes,
+            uploads.PART_PATH: uploads.MAX_PART_BODY_BYTES,
+        },
     )
     install_error_handlers(app)
     install_openapi(app)

@@ -1,5 +1,8 @@
 """What every route but the data path's shares: request ids, and a bound on bodies."""
 
+import re
+from collections.abc import Mapping
+
 import structlog
 
 from contracts.errors import BodyTooLarge
@@ -21,18 +24,21 @@ DATA_PATHS = frozenset(route.path for route in ROUTES)
 class Envelope:
     """ASGI middleware. The data path's routes pass straight through: they see to both themselves."""
 
-    def __init__(self, app: AsgiApp, *, max_body_bytes: int, max_upload_bytes: int, upload_path: str) -> None:
+    def __init__(self, app: AsgiApp, *, max_body_bytes: int, uploads: Mapping[re.Pattern[str], int]) -> None:
+        """`uploads` are the paths whose bodies may be longer, and how long."""
         self._app = app
         self._max_body_bytes = max_body_bytes
-        self._max_upload_bytes = max_upload_bytes
-        self._upload_path = upload_path
+        self._uploads = uploads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or (scope["path"] in DATA_PATHS and scope["method"] == "POST"):
             await self._app(scope, receive, send)
             return
-        limit = self._max_upload_bytes if scope["path"] == self._upload_path else self._max_body_bytes
-        await _Guarded(self._app, scope, receive, send, limit).run()
+        await _Guarded(self._app, scope, receive, send, self._limit_of(scope["path"])).run()
+
+    def _limit_of(self, path: str) -> int:
+        longer = (limit for uploads, limit in self._uploads.items() if uploads.fullmatch(path))
+        return next(longer, self._max_body_bytes)
 
 
 class _Guarded:

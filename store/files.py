@@ -1,10 +1,14 @@
 """Uploaded files: rows in SQL, contents in the artifact store."""
 
-from sqlalchemy import select
+from typing import Literal
 
-from contracts.files import FilePurpose, StoredFile
+from sqlalchemy import select, tuple_
+
+from contracts.files import StoredFile
 from store.database import Database
 from store.tables import FileRow
+
+Order = Literal["asc", "desc"]
 
 
 class FileRepository:
@@ -21,20 +25,26 @@ class FileRepository:
             return _to_file(row) if row is not None and row.tenant == tenant else None
 
     def page(
-        self, *, tenant: str, purpose: FilePurpose | None = None, after: str | None = None, limit: int = 100
+        self,
+        *,
+        tenant: str,
+        purpose: str | None = None,
+        after: str | None = None,
+        limit: int = 100,
+        order: Order = "desc",
     ) -> list[StoredFile]:
-        """Newest first, at most `limit`, those older than the file `after`."""
+        """Newest first (`desc`) or oldest first, at most `limit`, those that come after the file `after`."""
         query = select(FileRow).where(FileRow.tenant == tenant)
         if purpose is not None:
             query = query.where(FileRow.purpose == purpose)
         with self._database.session() as session:
+            place = tuple_(FileRow.created_at, FileRow.id)
             if after is not None and (cursor := session.get(FileRow, after)) is not None:
-                query = query.where(
-                    (FileRow.created_at < cursor.created_at)
-                    | ((FileRow.created_at == cursor.created_at) & (FileRow.id < cursor.id))
-                )
-            query = query.order_by(FileRow.created_at.desc(), FileRow.id.desc()).limit(limit)
-            return [_to_file(row) for row in session.scalars(query)]
+                last = tuple_(cursor.created_at, cursor.id)
+                query = query.where(place < last if order == "desc" else place > last)
+            columns = (FileRow.created_at, FileRow.id)
+            by = [column.desc() if order == "desc" else column.asc() for column in columns]
+            return [_to_file(row) for row in session.scalars(query.order_by(*by).limit(limit))]
 
     def delete(self, file_id: str, *, tenant: str) -> StoredFile | None:
         with self._database.session() as session:

@@ -5,22 +5,24 @@ import hashlib
 import time
 from collections.abc import Iterator
 from typing import Annotated, BinaryIO, Literal
+from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, Form, Request, UploadFile
+from fastapi import APIRouter, Depends, Form, Query, Request, UploadFile
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
 from contracts.datasets import read_rows
-from contracts.errors import NotFound
+from contracts.errors import InvalidValue, NotFound
 from contracts.files import FilePurpose, StoredFile
 from contracts.identifiers import new_id
 from gateway.api.access import JobsKey
-from gateway.api.paging import After, Limit, Page
+from gateway.api.paging import After, Page
 from store.artifacts import CHUNK_BYTES, ArtifactStore
-from store.files import FileRepository
+from store.files import FileRepository, Order
 
 router = APIRouter(prefix="/v1/files", tags=["Files"])
 MAX_FILENAME_LETTERS = 255
+MOST_LISTED = 10_000
 
 
 class FileObject(BaseModel):
@@ -52,6 +54,12 @@ class FileService:
 
     def add(self, content: BinaryIO, *, tenant: str, filename: str, purpose: FilePurpose) -> StoredFile:
         """Raises InvalidTrainingFile that names the row."""
+        file = self.store(content, tenant=tenant, filename=filename, purpose=purpose)
+        self._files.add(file)
+        return file
+
+    def store(self, content: BinaryIO, *, tenant: str, filename: str, purpose: FilePurpose) -> StoredFile:
+        """Checks a file and stores its content; nobody knows of it yet. Raises InvalidTrainingFile."""
         _, rows = read_rows(content, filename=filename)
         for _ in rows:
             pass
@@ -73,14 +81,25 @@ class FileService:
             created_at=int(time.time()),
         )
         self._artifacts.write(file.artifact, content)
-        self._files.add(file)
         return file
 
-    def page(self, *, tenant: str, purpose: FilePurpose | None, after: str | None, limit: int) -> list[StoredFile]:
-        return self._files.page(tenant=tenant, purpose=purpose, after=after, limit=limit)
+    def discard(self, file: StoredFile) -> None:
+        """Drops the content of a file that nobody knows of."""
+        self._artifacts.delete(file.artifact)
+
+    def page(
+        self, *, tenant: str, purpose: str | None, after: str | None, limit: int, order: Order
+    ) -> list[StoredFile]:
+        """Raises InvalidValue where there is no file `after`."""
+        if after is not None and self.find(after, tenant=tenant) is None:
+            raise InvalidValue(f"No such file: `{after}`.", param="after")
+        return self._files.page(tenant=tenant, purpose=purpose, after=after, limit=limit, order=order)
+
+    def find(self, file_id: str, *, tenant: str) -> StoredFile | None:
+        return self._files.get(file_id, tenant=tenant)
 
     def require(self, file_id: str, *, tenant: str) -> StoredFile:
-        file = self._files.get(file_id, tenant=tenant)
+        file = self.find(file_id, tenant=tenant)
         if file is None:
             raise _no_such_file(file_id)
         return file
@@ -119,9 +138,16 @@ async def create_file(
 
 @router.get("", summary="List files, newest first.")
 async def list_files(
-    key: JobsKey, service: Service, purpose: FilePurpose | None = None, after: After = None, limit: Limit = 100
+    key: JobsKey,
+    service: Service,
+    purpose: Annotated[str | None, Query(description="Only files for this purpose.")] = None,
+    after: After = None,
+    limit: Annotated[int, Query(ge=1, le=MOST_LISTED, description="Length of the page at most.")] = MOST_LISTED,
+    order: Annotated[Order, Query(description="By the time at which they were made.")] = "desc",
 ) -> Page[FileObject]:
-    files = await asyncio.to_thread(service.page, tenant=key.tenant, purpose=purpose, after=after, limit=limit + 1)
+    files = await asyncio.to_thread(
+        service.page, tenant=key.tenant, purpose=purpose, after=after, limit=limit + 1, order=order
+    )
     return Page.of([FileObject.of(file) for file in files], limit)
 
 
@@ -133,7 +159,11 @@ async def retrieve_file(file_id: str, key: JobsKey, service: Service) -> FileObj
 @router.get("/{file_id}/content", summary="Retrieve a file's content.", response_class=StreamingResponse)
 async def retrieve_file_content(file_id: str, key: JobsKey, service: Service) -> StreamingResponse:
     file = await asyncio.to_thread(service.require, file_id, tenant=key.tenant)
-    return StreamingResponse(service.content(file), media_type="application/jsonl")
+    headers = {
+        "content-length": str(file.bytes),
+        "content-disposition": f"attachment; filename*=UTF-8''{quote(file.filename, safe='')}",  # RFC 6266
+    }
+    return StreamingResponse(service.content(file), media_type="application/jsonl", headers=headers)
 
 
 @router.delete("/{file_id}", summary="Delete a file.")

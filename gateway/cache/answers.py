@@ -65,12 +65,16 @@ class AnswerCache:
         return answer
 
     async def find(self, tenant: str, use: CacheUse) -> KeptAnswer | None:
-        """An answer that Redis keeps, if it is young enough. One round trip."""
+        """An answer that Redis keeps, if it is young enough; none while Redis is away. One round trip."""
         try:
-            raw: bytes | None = await self._pipe.call("GET", redis_names.cached_answer(tenant, use.digest))
+            return await self.look_up(tenant, use)
         except RedisError as error:
             self._fail("answer not found", error)
             return None
+
+    async def look_up(self, tenant: str, use: CacheUse) -> KeptAnswer | None:
+        """As `find`, but raises RedisError."""
+        raw: bytes | None = await self._pipe.call("GET", redis_names.cached_answer(tenant, use.digest))
         return self.open(tenant, use, raw) if raw is not None else None
 
     def open(self, tenant: str, use: CacheUse, raw: bytes) -> KeptAnswer | None:

@@ -91,9 +91,12 @@ class SemanticCache:
     async def _look(
         self, tenant: str, question: Question, embeddings: ModelCard, use: CacheUse
     ) -> tuple[CacheUse, SimilarAnswer | None]:
-        known, vector = await asyncio.gather(
-            self._questions.look(tenant, question.context), self._embedder.embed(question.text, embeddings)
-        )
+        looking = asyncio.create_task(self._questions.look(tenant, question.context))
+        try:
+            vector = await self._embedder.embed(question.text, embeddings)
+            known = await looking
+        finally:
+            looking.cancel()
         placed = PlacedQuestion(question.context, question.text, vector)
         similar = await self._nearest(tenant, known, placed, use)
         self._count("no_similar" if similar is None else "answered")
@@ -107,7 +110,7 @@ class SemanticCache:
             if not may_share_an_answer(placed.text, neighbour.text):
                 continue
             its_use = replace(use, digest=neighbour.digest)
-            answer = self._answers.recall(tenant, its_use) or await self._answers.find(tenant, its_use)
+            answer = self._answers.recall(tenant, its_use) or await self._answers.look_up(tenant, its_use)
             if answer is not None:
                 return SimilarAnswer(answer, neighbour.similarity)
             if use.max_age_s is None:

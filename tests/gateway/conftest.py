@@ -17,6 +17,7 @@ from tests.fake_engine.process import FakeEngineProcess
 from tests.gateway_process import GatewayProcess
 
 MODEL = "smollm2-135m-instruct"
+EMBEDDER = "all-minilm-l6-v2"
 CHAT = "/v1/chat/completions"
 SHARED_BY_GATEWAYS = ("FLYWHEEL_DATABASE_URL", "FLYWHEEL_CACHE__MAX_ENTRY_BYTES")
 
@@ -31,6 +32,10 @@ def model_card(name: str = MODEL, **fields: object) -> ModelCard:
         "created_at": 1,
     }
     return ModelCard.model_validate({"name": name, **defaults, **fields})
+
+
+def embedder_card() -> ModelCard:
+    return model_card(EMBEDDER, task="embed", context_length=256, on_demand=True)
 
 
 def chat_body(prompt: str = "Hello", **fields: object) -> dict[str, object]:
@@ -68,6 +73,18 @@ def serving(gateway: GatewayProcess, fake_engine: FakeEngineProcess, lease: Leas
     serving.register(redis_sync, model_card())
     wait_until(lambda: serving.models().get(MODEL) == "live")
     return serving
+
+
+@pytest.fixture
+def embedder(
+    serving: Serving, start_fake_engine: Callable[..., FakeEngineProcess], lease: LeaseGiver, redis_sync
+) -> FakeEngineProcess:
+    """An engine beside the one that generates, whose vectors are near each other as their texts share words."""
+    engine = start_fake_engine(model=EMBEDDER, context_length=256)
+    lease(engine, task="embed")
+    serving.register(redis_sync, embedder_card())
+    wait_until(lambda: serving.models().get(EMBEDDER) == "live")
+    return engine
 
 
 @pytest.fixture

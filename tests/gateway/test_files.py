@@ -3,7 +3,9 @@
 import json
 
 import httpx
+import openai
 import pytest
+from openai import AsyncOpenAI
 
 from tests.gateway_process import GatewayProcess
 
@@ -104,3 +106,32 @@ async def test_a_file_over_the_limit_is_refused(gateway: GatewayProcess):
         answer = await upload(client, jsonl(*[ROW] * 500))
 
     assert (answer.status_code, answer.json()["error"]["code"]) == (413, "request_too_large")
+
+
+async def test_the_sdk_lists_all_files_in_either_order_and_by_purpose(gateway: GatewayProcess):
+    client = AsyncOpenAI(base_url=gateway.base_url, api_key=gateway.new_key().secret, max_retries=0)
+    rows = jsonl(*[ROW] * 10)
+    made = [(await client.files.create(file=("a.jsonl", rows), purpose="fine-tune")).id for _ in range(5)]
+    newest = [file.id async for file in client.files.list(limit=2)]
+    oldest = [file.id async for file in client.files.list(limit=2, order="asc", purpose="fine-tune")]
+    page = await client.files.list(limit=3, order="asc")
+
+    assert set(newest) == set(made)
+    assert newest == oldest[::-1]
+    assert page.has_more
+    assert [file async for file in client.files.list(purpose="batch")] == []
+    with pytest.raises(openai.BadRequestError) as refused:
+        await client.files.list(after="file-none")
+    assert refused.value.param == "after"
+
+
+async def test_a_content_tells_its_length_and_name(gateway: GatewayProcess):
+    content = jsonl(*[ROW] * 12)
+    async with gateway.client() as client:
+        made = await client.post(
+            "/v1/files", files={"file": ("für alle.jsonl", content)}, data={"purpose": "fine-tune"}
+        )
+        read = await client.get(f"/v1/files/{made.json()['id']}/content")
+
+    assert read.headers["content-length"] == str(len(content))
+    assert read.headers["content-disposition"] == "attachment; filename*=UTF-8''f%C3%BCr%20alle.jsonl"

@@ -3,23 +3,16 @@
 import asyncio
 import time
 import uuid
-from collections.abc import Callable
 
-import httpx
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
-from contracts.keys import ApiKey
 from store import redis_names
 from store.keys import NewApiKey
-from tests.conftest import LeaseGiver
 from tests.fake_engine.process import FakeEngineProcess
-from tests.gateway.conftest import CHAT, Serving, chat_body, model_card, wait_until
+from tests.gateway.conftest import CHAT, EMBEDDER, Serving, embedder_card, model_card, wait_until
+from tests.gateway.semantic_client import PATIENT, TIMEOUT_S, ask, kept_questions, lookups, question, result
 from tests.gateway_process import GatewayProcess
 
-EMBEDDER = "all-minilm-l6-v2"
-TIMEOUT_S = 2.0
-PATIENT = {"FLYWHEEL_CACHE__SEMANTIC_TIMEOUT_S": str(TIMEOUT_S)}
 LETTERS = str.maketrans("0123456789", "ghijklmnop")
 
 pytestmark = pytest.mark.parametrize("gateway", [PATIENT], indirect=True)
@@ -36,52 +29,9 @@ def in_other_words(asked: str) -> str:
     return f"Hello, {asked}"
 
 
-def question(text: str, **fields: object) -> dict[str, object]:
-    return chat_body(text, temperature=0, **fields)
-
-
-@pytest.fixture
-def embedder(
-    serving: Serving, start_fake_engine: Callable[..., FakeEngineProcess], lease: LeaseGiver, redis_sync
-) -> FakeEngineProcess:
-    engine = start_fake_engine(model=EMBEDDER, context_length=256)
-    lease(engine, task="embed")
-    register_embedder(serving, redis_sync)
-    wait_until(lambda: serving.models().get(EMBEDDER) == "live")
-    return engine
-
-
-def register_embedder(serving: Serving, redis_sync) -> None:
-    serving.register(redis_sync, model_card(EMBEDDER, task="embed", context_length=256, on_demand=True))
-
-
 @pytest.fixture
 def key(serving: Serving) -> NewApiKey:
     return serving.gateway.new_key(semantic_cache=True)
-
-
-async def ask(client: httpx.AsyncClient, body: dict[str, object], **headers: str) -> httpx.Response:
-    """Asks, and leaves time for the answer to be kept."""
-    answer = await client.post(CHAT, json=body, headers={name.replace("_", "-"): it for name, it in headers.items()})
-    assert answer.status_code == 200, answer.text
-    await asyncio.sleep(0.1)
-    return answer
-
-
-def result(answer: httpx.Response) -> str:
-    return answer.headers["x-flywheel-cache"]
-
-
-async def lookups(client: httpx.AsyncClient, of: str) -> float:
-    for family in text_string_to_metric_families((await client.get("/metrics")).text):
-        for sample in family.samples:
-            if sample.name == "flywheel_semantic_lookups_total" and sample.labels["result"] == of:
-                return sample.value
-    return 0.0
-
-
-def kept_questions(redis_sync, key: ApiKey) -> int:
-    return sum(redis_sync.xlen(name) for name in redis_sync.keys(redis_names.cache_questions(key.tenant, "*")))
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
@@ -99,7 +49,7 @@ async def test_a_question_in_other_words_gets_the_kept_answer(
     assert second.headers["content-type"] == first.headers["content-type"]
     assert float(second.headers["x-flywheel-cache-similarity"]) == pytest.approx(0.935, abs=0.01)
     assert second.headers["age"] == "0"
-    assert "x-flywheel-cache-similarity" not in first.headers | same.headers
+    assert "x-flywheel-cache-similarity" not in {*first.headers, *same.headers}
     assert len(serving.engine.requests()) == 1
     assert 'flywheel_cache_requests_total{result="semantic"}' in metrics
 
@@ -208,7 +158,7 @@ async def test_new_weights_forget_what_the_old_ones_answered(
 async def test_without_an_embedding_engine_requests_go_on_and_one_is_asked_for(
     serving: Serving, key: NewApiKey, redis_sync, asked: str
 ):
-    register_embedder(serving, redis_sync)
+    serving.register(redis_sync, embedder_card())
     wait_until(lambda: serving.models().get(EMBEDDER) == "on_demand")
     async with serving.gateway.client(key.secret) as client:
         before, started_at = await lookups(client, "no_engine"), time.monotonic()

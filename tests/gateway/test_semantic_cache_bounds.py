@@ -9,9 +9,8 @@ from gateway.redis_pipe import RedisPipe
 from store import redis_names
 from tests.fake_engine.process import FakeEngineProcess
 from tests.gateway.conftest import Serving
-from tests.gateway.test_semantic_cache import PATIENT, ask, embedder, kept_questions, question, result
+from tests.gateway.semantic_client import PATIENT, ask, kept_questions, question, result
 
-__all__ = ["embedder"]
 FEW_BYTES = PATIENT | {"FLYWHEEL_CACHE__MAX_TENANT_BYTES": "12000", "FLYWHEEL_CACHE__LOCAL_BYTES": "0"}
 FEW_QUESTIONS = PATIENT | {"FLYWHEEL_CACHE__SEMANTIC_QUESTIONS": "3"}
 NUMBERED = "Tell me about the town of {} please"

@@ -13,7 +13,7 @@
 -- Whoever last used an answer is known within seconds, not at once, so that a hit costs one GET. An answer that Redis
 -- let expire stays in the sums until its last use is longer ago than an answer lives: they err on the safe side.
 
-local QUESTION_OVERHEAD_BYTES = 1024 -- of a context that has this one question
+local QUESTION_BYTES, CONTEXT_BYTES = 128, 3400 -- in Redis, beside text and vector; by MEMORY USAGE
 local name, digest, max_bytes = KEYS[1], ARGV[1], tonumber(ARGV[4])
 local token = ARGV[7]
 local leads = token ~= "" and redis.call("HGET", KEYS[2], "token") == token
@@ -48,7 +48,10 @@ if ARGV[13] then
   redis.call("HSET", KEYS[6], digest, ARGV[13] .. " " .. id)
   redis.call("PEXPIRE", stream, ARGV[3])
   redis.call("PEXPIRE", KEYS[6], 2 * ARGV[3])
-  size = size + #ARGV[14] + #ARGV[15] + QUESTION_OVERHEAD_BYTES
+  size = size + #ARGV[14] + #ARGV[15] + QUESTION_BYTES
+  if redis.call("XLEN", stream) == 1 then
+    size = size + CONTEXT_BYTES
+  end
 end
 held = held + size
 redis.call("HSET", KEYS[5], digest, size .. " " .. ARGV[5])
