@@ -8,7 +8,8 @@ client of a streaming request gets which is sent then.
 evicted: the same from the sending of the request, for an adapter that had to leave the engine before.
 loaded: the same for an adapter that the engine has.
 memory: of the engine's processes with 1 adapter loaded and with 8, by /proc/PID/smaps_rollup; and of two processes that
-map the same file of base weights, as two training workers do. PSS counts a page that n processes share as a 1/n.
+load the same base weights as training workers do, as they are stored (bfloat16) and converted (float32). PSS counts a
+page that n processes share as a 1/n.
 
 Progress goes to stderr; the only line of stdout is one JSON object.
 """
@@ -33,14 +34,14 @@ from tests.processes import ROOT
 PLACES = 8
 ADAPTERS = 10
 WORKER_PYTHON = ROOT / ".flywheel/envs/worker/bin/python"
-MAP_WEIGHTS = """
-import sys, time
-from safetensors import safe_open
-with safe_open(sys.argv[1], "pt") as file:
-    weights = {name: file.get_tensor(name) for name in file.keys()}
-    total = sum(float(weight.float().sum()) for weight in weights.values())
-    print("mapped", flush=True)
-    sys.stdin.read()
+LOAD_WEIGHTS = """
+import sys, torch
+from transformers import AutoModelForCausalLM
+model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=getattr(torch, sys.argv[2]))
+for weights in model.parameters():
+    weights.sum()  # every page is touched
+print("loaded", flush=True)
+sys.stdin.read()
 """
 
 
@@ -102,20 +103,21 @@ def measure_engine_memory(stage: AdapterStage) -> dict[str, object]:
 def measure_shared_weights(stage: AdapterStage) -> dict[str, object]:
     base = stage.models.get(MODEL)
     assert base is not None
-    weights = next(Path(base.weights).glob("*.safetensors"))
-    found: dict[str, object] = {"file_mib": round(weights.stat().st_size / 2**20, 1)}
-    with ExitStack() as stack:
-        workers = []
-        for number in (1, 2):
-            worker = subprocess.Popen(
-                [str(WORKER_PYTHON), "-c", MAP_WEIGHTS, str(weights)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-            )
-            stack.callback(worker.wait)
-            stack.callback(worker.kill)
-            assert worker.stdout is not None
-            worker.stdout.readline()
-            workers.append(worker.pid)
-            found[f"{number}_processes_mib"] = memory_of(workers)
+    found: dict[str, object] = {}
+    for dtype in ("bfloat16", "float32"):
+        with ExitStack() as stack:
+            workers = []
+            for number in (1, 2):
+                command = [str(WORKER_PYTHON), "-c", LOAD_WEIGHTS, base.weights, dtype]
+                worker = subprocess.Popen(
+                    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+                )
+                stack.callback(worker.wait)
+                stack.callback(worker.kill)
+                assert worker.stdout is not None
+                worker.stdout.readline()
+                workers.append(worker.pid)
+                found[f"{dtype}_{number}_processes_mib"] = memory_of(workers)
     say(f"weights: {found}")
     return found
 

@@ -141,22 +141,6 @@ def test_texts_are_classified_as_transformers_would(stack: Stack, client: OpenAI
     client.models.delete(card.name)
 
 
-def test_words_are_labelled_and_entities_found_where_they_stand(stack: Stack, client: OpenAI, workshop: Workshop):
-    card = workshop.make("token-classifier", "ft:minilm:local:names:1", parent=EMBEDDING_MODEL, task="token_classify")
-    appears(client, card.name)
-    answer = post(stack, "/classify", {"model": card.name, "input": SENTENCES})
-
-    for text, item, expected in zip(SENTENCES, answer["data"], workshop.expected(card), strict=True):
-        assert [word["label"] for word in item["words"]] == [label for label, _ in expected]
-        assert [word["score"] for word in item["words"]] == pytest.approx([score for _, score in expected], abs=0.01)
-        assert "".join(text[word["start"] : word["end"]] for word in item["words"]) == text.replace(" ", "")
-        assert item["entities"]
-        for entity in item["entities"]:
-            assert text[entity["start"] : entity["end"]] == entity["text"]
-            assert entity["label"] in ("PER", "LOC")
-    client.models.delete(card.name)
-
-
 def test_a_tuned_encoder_embeds_with_the_pooling_of_its_base(client: OpenAI, workshop: Workshop):
     card = workshop.make("embedder", "ft:minilm:local:domain:1", parent=EMBEDDING_MODEL)
     appears(client, card.name)
