@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, BertForSequenceClassification, BertForTokenClassification, BertModel
 
-SENTENCES = ["Grace Hopper wrote a compiler.", "Naïve café-goers met Ada Lovelace in Zürich!"]
+from tests.sentences import SENTENCES
+
 TEXT_LABELS = {0: "negative", 1: "neutral", 2: "positive"}
 WORD_LABELS = {0: "O", 1: "B-PER", 2: "I-PER", 3: "B-LOC"}
 RANK = 8

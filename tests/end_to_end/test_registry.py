@@ -23,7 +23,7 @@ from store.artifacts import ArtifactStore
 from store.database import Database
 from store.models import ModelRepository
 from tests.end_to_end.conftest import EMBEDDING_MODEL, REPOSITORY, SLOW_S, TEXT_MODEL, Stack, wait_for
-from tests.made_models import SENTENCES
+from tests.sentences import SENTENCES
 
 pytestmark = [pytest.mark.real_stack, pytest.mark.long, pytest.mark.timeout(SLOW_S)]
 ENGINE_PYTHON = REPOSITORY / ".flywheel/envs/engine/bin/python"

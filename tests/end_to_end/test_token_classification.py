@@ -13,8 +13,8 @@ from contracts.models import ModelCard
 from store.models import ModelRepository
 from tests.end_to_end.conftest import EMBEDDING_MODEL, SLOW_S
 from tests.gateway_process import GatewayProcess
-from tests.made_models import SENTENCES
 from tests.processes import ROOT, Process, free_port
+from tests.sentences import SENTENCES
 
 pytestmark = [pytest.mark.real_stack, pytest.mark.timeout(SLOW_S)]
 ENGINE_PYTHON = str(ROOT / ".flywheel/envs/engine/bin/python")
