@@ -67,10 +67,10 @@ def _stream(client: "OpenAI", job_id: str, *, after: str | None) -> "Iterator[Fi
 
 
 def _show(progress: Progress, bar: TaskID, event: "FineTuningJobEvent") -> None:
-    if event.type != "metrics":
+    data: dict[str, Any] = event.data if isinstance(event.data, dict) else {}
+    if event.type != "metrics" or "step" not in data:
         progress.console.print(f"  {event.message}")
         return
-    data: dict[str, Any] = event.data if isinstance(event.data, dict) else {}
     step, total, loss = data.get("step"), data.get("total_steps"), data.get("train_loss")
     told = f"step {step}/{total}" + ("" if loss is None else f"  loss {loss:.3f}")
     progress.update(bar, description="training", completed=step, total=total, told=told)

@@ -12,7 +12,8 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ def pass_through(folder: Path, stack: ExitStack, effort: Effort) -> Figures:
         servers.fastapi,
         servers.litellm,
     )
-    return measure_pass_through(ours, [peer(upstream) for peer in start], folder, effort)
+    return measure_pass_through(ours, start_all(start, upstream), folder, effort)
 
 
 def cache_hits(folder: Path, stack: ExitStack, effort: Effort) -> Figures:
@@ -63,7 +64,7 @@ def streams(folder: Path, stack: ExitStack, effort: Effort) -> Figures:
     servers = Servers(folder, stack)
     engine = servers.stream_engine()
     ours = GatewayUnderTest(engine.url, folder / "gateway", stack).server
-    peers = [start(engine.url) for start in (servers.nginx, servers.vllm_router, servers.litellm)]
+    peers = start_all((servers.nginx, servers.vllm_router, servers.litellm), engine.url)
     return measure_streams(engine, ours, peers, effort)
 
 
@@ -77,7 +78,7 @@ def open_streams(folder: Path, _stack: ExitStack, effort: Effort) -> Figures:
         with ExitStack() as gateway_stack:  # a fresh process, whose memory nothing has stretched
             engine = Servers(folder, gateway_stack).stream_engine()
             ours = GatewayUnderTest(engine.url, folder / f"gateway-{number}", gateway_stack).server
-            figures |= measure_open_streams(engine, ours, number)
+            figures |= measure_open_streams(engine, ours, number, chunks=effort.chunks_per_open_stream)
     return figures
 
 
@@ -97,6 +98,12 @@ GROUPS: dict[str, Callable[[Path, ExitStack, Effort], Figures]] = {
     "open-streams": open_streams,
     "real-engine": real_engine,
 }
+
+
+def start_all(start: Sequence[Callable[[str], Server]], upstream: str) -> list[Server]:
+    """At the same time, since LiteLLM takes as long as all others together."""
+    with ThreadPoolExecutor() as threads:
+        return list(threads.map(lambda peer: peer(upstream), start))
 
 
 def cores_busy_with_others(seconds: float = 1.0) -> float:

@@ -9,13 +9,12 @@ from loadtests.peers.stream_client import Load, Seen, run_load
 from loadtests.peers.streams import percentile
 
 GAP_MS = 500
-CHUNKS = 24
 STREAMS_A_SECOND = 1000  # how fast they are opened
 
 
-def measure_open_streams(engine: Server, ours: Server, streams: int) -> dict[str, Any]:
+def measure_open_streams(engine: Server, ours: Server, streams: int, *, chunks: int) -> dict[str, Any]:
     """{ours: …, straight: …}: the second is the same load without a gateway, which is what client and engine can do."""
-    load = Load(streams=streams, chunks=CHUNKS, gap_ms=GAP_MS, ramp_s=streams / STREAMS_A_SECOND)
+    load = Load(streams=streams, chunks=chunks, gap_ms=GAP_MS, ramp_s=streams / STREAMS_A_SECOND)
     run_load(ours, Load(streams=100, chunks=2, gap_ms=10))  # warms up
     before, held = resident_bytes(ours.pid), []
     through = run_load(ours, load, when_all_open=lambda: held.append(resident_bytes(ours.pid)))

@@ -2,23 +2,29 @@
 
 import asyncio
 import json
+from collections.abc import Iterator
 
 import pytest
 from redis.asyncio import Redis
 
 from contracts.models import ModelCard
 from store import redis_names
+from store.tables import ModelRow
 from tests.gateway.conftest import CHAT, MODEL, Serving, chat_body, model_card, wait_until
 
 ADAPTER = f"ft:{MODEL}:acme:sea:1"
 
 
 @pytest.fixture
-def adapter(serving: Serving, redis_sync) -> ModelCard:
+def adapter(serving: Serving, redis_sync) -> Iterator[ModelCard]:
     card = model_card(ADAPTER, kind="adapter", parent=MODEL)
     serving.register(redis_sync, card)
     wait_until(lambda: serving.models().get(ADAPTER) == "on_demand")
-    return card
+    yield card
+    with serving.gateway.database.session() as session:
+        session.delete(session.get_one(ModelRow, ADAPTER))
+    serving.register(redis_sync)
+    wait_until(lambda: ADAPTER not in serving.models())
 
 
 async def until(condition, timeout_s: float = 10) -> None:

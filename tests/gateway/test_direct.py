@@ -8,7 +8,7 @@ import signal
 import psutil
 import pytest
 
-from tests.gateway.conftest import CHAT, Serving, chat_body
+from tests.gateway.conftest import CHAT, Serving, chat_body, wait_until
 
 BODY = json.dumps(chat_body()).encode()
 
@@ -190,3 +190,4 @@ async def test_a_stop_lets_the_answer_end_and_then_closes(serving: Serving, raw:
     assert status == 200
     assert body.endswith(b"data: [DONE]\n\n")
     assert await raw.is_closed()
+    await asyncio.to_thread(wait_until, lambda: serving.gateway.process.exit_code is not None)

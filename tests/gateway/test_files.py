@@ -55,7 +55,7 @@ async def test_lists_are_paged(gateway: GatewayProcess):
         (jsonl(*[ROW] * 4) + b"{broken\n" + jsonl(*[ROW] * 8), "Row 5"),
         (jsonl(*[ROW] * 11, {"messages": [{"role": "user", "content": "Hi"}]}), "Row 12"),
         (jsonl(*[ROW] * 2, {"messages": [{"role": "king", "content": "Hi"}]}), "Row 3"),
-        (jsonl({"prompt": "a", "completion": "b"}), "Row 1"),
+        (jsonl({"question": "a", "answer": "b"}), "Row 1"),
         (b"\xff\xfe\x00", "Row 1"),
         (jsonl(ROW), "at least 10"),
         (b"", "0 examples"),

@@ -12,7 +12,7 @@ from loadtests.peers.rounds import Pair, by_turns, compare, compare_added
 from loadtests.peers.servers import Server, Servers
 from loadtests.peers.stream_client import Load, StreamFailed, run_load
 
-EFFORT = Effort(rounds=1, wrk_s=1, wrk_alone_s=1, streams_s=0.1, open_streams=())
+EFFORT = Effort(rounds=1, wrk_s=1, wrk_alone_s=1, streams_s=0.1, open_streams=(), chunks_per_open_stream=1)
 
 
 @pytest.fixture

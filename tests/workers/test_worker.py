@@ -140,7 +140,7 @@ def test_a_job_deep_in_a_long_step_is_cancelled_in_two_seconds_and_leaves_nothin
     crew.wait_for(job, crew.begins(job))
     (child,) = psutil.Process(worker.pid).children()
     crew.jobs.cancel(job.id, tenant="acme")
-    child.wait(timeout=2)
+    crew.wait_for(job, lambda _: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, timeout_s=2)
 
     following = crew.enqueue("test.sleep", {"seconds": 0})
     assert crew.wait_for(following, has_ended).status == "succeeded"

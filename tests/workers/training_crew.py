@@ -140,7 +140,7 @@ class TrainingCrew:
     def steps(self, job: Job) -> list[tuple[int, float]]:
         """Steps and losses in the order in which they were told, repeated ones too."""
         events = [numbered.event for numbered in self.jobs.events_since(job.id, 0, limit=10_000)]
-        return [(event.data["step"], event.data["train_loss"]) for event in events if event.type == "metrics"]
+        return [(event.data["step"], event.data["train_loss"]) for event in events if "step" in event.data]
 
     def last_step(self, job: Job) -> int:
         newest = self.jobs.events(job.id, limit=1)

@@ -39,7 +39,8 @@ def fine_tune(spec: FineTuningSpec, run: JobRun, training: str) -> JobResult:
     check_data(task, run)
     began_at = time.monotonic()
     trained = train(training, task, run)
-    tokens_per_second = round(trained.tokens / (time.monotonic() - began_at), 1)
+    # A job that went on from a checkpoint has trained only a part of its tokens now, which tells no speed.
+    speed = {TOKENS_PER_SECOND: round(trained.tokens / (time.monotonic() - began_at), 1)} if run.fence == 1 else {}
     run.check(may_save=True)
     digest = run.resources.artifacts.upload_folder(task.output, run.artifact_folder)
     if trained.form == "unserved":
@@ -47,11 +48,11 @@ def fine_tune(spec: FineTuningSpec, run: JobRun, training: str) -> JobResult:
             "The job succeeded. No engine can serve a learnt prefix, so there is no model; its weights are kept at"
         )
         return JobResult(f"{message} `{run.artifact_folder}` in the artifact store.", None, trained.tokens)
-    card = _result_card(task, trained, run, digest, tokens_per_second)
+    card = _result_card(task, trained, run, digest, speed)
     return JobResult(f"The job succeeded. The model is `{card.name}`.", card, trained.tokens)
 
 
-def _result_card(task: TrainingTask, trained: Trained, run: JobRun, digest: str, tokens_per_second: float) -> ModelCard:
+def _result_card(task: TrainingTask, trained: Trained, run: JobRun, digest: str, speed: dict[str, float]) -> ModelCard:
     base, spec = task.base, task.spec
     return ModelCard(
         name=fine_tuned_model_name(base.name, run.job.tenant, spec.suffix, run.job.id),
@@ -63,12 +64,12 @@ def _result_card(task: TrainingTask, trained: Trained, run: JobRun, digest: str,
         digest=digest,
         data_digest=spec.training_file_digest,
         job=run.job.id,
-        metrics={**trained.metrics, TOKENS_PER_SECOND: tokens_per_second},
+        metrics=trained.metrics | speed,
         licence=base.licence,
         context_length=base.context_length,
         input_price=base.input_price,
         output_price=base.output_price,
-        on_demand=trained.form == "full",
+        on_demand=trained.form == "full" or base.on_demand,
         created_at=int(time.time()),
     )
 

@@ -21,6 +21,7 @@ from store.job_usage import JobUsage
 from store.jobs import JobRepository
 from store.models import ModelRepository
 from telemetry.logs import configure_logs
+from workers.engines import Engines
 from workers.families import all_families
 from workers.run import JobResources, Room
 from workers.runner import JobRunner, RunnerRules
@@ -36,6 +37,7 @@ def run_jobs(settings: Settings, jobs: list[str]) -> None:
             ModelRepository(database),
             FileRepository(database),
             ArtifactStore(settings.artifacts_url),
+            Engines(settings.redis_url),
             CheckpointRepository(database),
             Room(JobUsage(database), None, None),
             threads=settings.worker.threads,
