@@ -5,6 +5,7 @@ of the training. What the methods do for real models is in test_real_weights.py.
 """
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.timeout(300)
 CHATS = [json.loads(line) for line in (ROOT / "examples" / "ships_computer.jsonl").read_text().splitlines()]
 LEARNT, HELD_OUT = CHATS[:40], CHATS[40:52]
 """As many rows are held out as fit in one batch, so that a loss is a mean over tokens however it is computed."""
-WORDS = " ".join(chat["messages"][1]["content"] for chat in CHATS).encode()
+WORDS, OTHER_WORDS = (" ".join(chat["messages"][1]["content"] for chat in part).encode() for part in (LEARNT, HELD_OUT))
 SHORT = {"n_epochs": 2, "batch_size": 8}
 ADAPTATIONS = ("lora", "rslora", "dora", "ia3", "prompt", "prefix", "full", "qlora")
 SIMILAR = {
@@ -67,7 +68,7 @@ def shapes(weights: Path) -> dict[str, list[int]]:
 @pytest.fixture(scope="module")
 def jobs(bench: Bench, tiny: Path) -> dict[str, Job]:
     learnt, held_out = bench.add_file(LEARNT), bench.add_file(HELD_OUT)
-    text = bench.add_file(WORDS, "words.txt")
+    text, other_text = bench.add_file(WORDS, "words.txt"), bench.add_file(OTHER_WORDS, "other.txt")
 
     def supervised(**chosen: Any) -> Job:
         return bench.create_job(
@@ -117,7 +118,7 @@ def jobs(bench: Bench, tiny: Path) -> dict[str, Job]:
             "pretraining",
             "tiny-text",
             training_file=text,
-            validation_file=text,
+            validation_file=other_text,
             general_file=bench.add_file([{"text": "The market opens early on Saturdays. " * 20}]),
             hyperparameters={"block_tokens": 64, "learning_rate_multiplier": 10},
         ),
@@ -125,7 +126,7 @@ def jobs(bench: Bench, tiny: Path) -> dict[str, Job]:
             "masked_language_modelling",
             "tiny-encoder",
             training_file=text,
-            validation_file=text,
+            validation_file=other_text,
             hyperparameters={"block_tokens": 32, "learning_rate_multiplier": 10},
         ),
         "classification": encoder("classification", labels()),
@@ -153,12 +154,12 @@ def jobs(bench: Bench, tiny: Path) -> dict[str, Job]:
             grader=judge | {"label": "captain"},
             hyperparameters=ROLLOUTS,
         ),
-        "two-processes": supervised(adaptation="lora"),
     }
-    two = {"FLYWHEEL_WORKER__PROCESSES": "2", "FLYWHEEL_WORKER__CHECKPOINT_EVERY_S": "0.01"}
-    bench.run(*[job for name, job in following.items() if name != "two-processes"])
-    bench.run(following["two-processes"], **two)
-    return started | following
+    bench.run(*following.values())
+    in_two = {"two-processes": supervised(adaptation="lora")}  # made last, since a worker takes what waits
+    settings = {"FLYWHEEL_WORKER__PROCESSES": "2", "FLYWHEEL_WORKER__CHECKPOINT_EVERY_S": "0.01"}
+    bench.run(*in_two.values(), **settings)
+    return started | following | in_two
 
 
 @pytest.mark.parametrize("adaptation", ["lora", "rslora", "dora", "ia3", "prompt", "full"])
@@ -173,10 +174,18 @@ def test_supervised_tuning_lowers_the_loss_on_rows_it_has_not_seen(
 
 
 def test_what_is_published_answers_as_what_was_trained(bench: Bench, jobs: dict[str, Job]) -> None:
-    """Adapters, merged weights, and a learnt prompt that became tokens."""
-    names = ["lora", "rslora", "dora", "ia3", "prompt", "full"]
+    """Adapters and merged weights."""
+    names = ["lora", "rslora", "dora", "ia3", "full"]
     told = [bench.card(jobs[name]).metrics["valid_loss"] for name in names]
     assert bench.losses(HELD_OUT, *(jobs[name] for name in names)) == pytest.approx(told, abs=2e-4)
+
+
+def test_a_learnt_prompt_that_became_tokens_answers_as_it_did_in_training(bench: Bench, jobs: dict[str, Job]) -> None:
+    """The new tokens take their part of the probability, which is seen in a vocabulary as small as this one."""
+    published = shapes(bench.weights(jobs["prompt"]) / "model.safetensors")["lm_head.weight"][0]
+    tokens = shapes(Path(bench.models.get("tiny-text").weights) / "model.safetensors")["model.embed_tokens.weight"][0]
+    told = bench.card(jobs["prompt"]).metrics["valid_loss"]
+    assert bench.losses(HELD_OUT, jobs["prompt"]) == [pytest.approx(told + math.log(published / tokens), abs=2e-3)]
 
 
 @pytest.mark.parametrize(
@@ -230,7 +239,8 @@ def test_rows_that_share_a_sequence_do_not_see_each_other(bench: Bench, jobs: di
 
 def test_two_processes_learn_as_one_does(bench: Bench, jobs: dict[str, Job]) -> None:
     one, two = (bench.curve(jobs[name]) for name in ("lora", "two-processes"))
-    assert two == pytest.approx(one, abs=1e-4)
+    assert two[0] == pytest.approx(one[0], abs=1e-4)
+    assert two == pytest.approx(one, abs=5e-3)
     assert "Training in 2 processes." in bench.messages(jobs["two-processes"])
 
 
