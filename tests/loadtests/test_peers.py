@@ -1,7 +1,6 @@
 """The benchmark's own instruments: what they count, and that they notice what is missing."""
 
 from contextlib import ExitStack
-from threading import Timer
 
 import pytest
 
@@ -57,12 +56,9 @@ def test_the_client_sees_every_event_and_its_pace(engine: Server):
 def test_the_client_reports_a_stream_that_breaks_off(tmp_path, stack):
     engine_stack = stack.enter_context(ExitStack())
     engine = Servers(tmp_path, engine_stack).stream_engine()
-    death = Timer(0.3, engine_stack.close)
-    death.start()
 
     with pytest.raises(StreamFailed, match="connection lost"):
-        run_load(engine, Load(streams=2, chunks=100, gap_ms=20))
-    death.join()
+        run_load(engine, Load(streams=2, chunks=100, gap_ms=20), when_all_open=engine_stack.close)
 
 
 def test_the_gateway_under_test_passes_every_event_on(engine: Server, tmp_path, stack):
