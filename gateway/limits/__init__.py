@@ -6,6 +6,9 @@ seconds, wherever it begins, at most `n + n / 60 · w` gets through: a full buck
 After a minute of silence a minute's worth may come at once; over hours no more than `n` a minute does. (RFC 2697, "A
 Single Rate Three Color Marker", has the idea: `n` is its committed burst size, `n / 60` its information rate.)
 
+**Busy keys** have requests and tokens taken ahead of need, by each gateway for itself, so that requests need not wait
+for Redis (`permits.py`). Their buckets hold a little less than `n`, so that the promise stays the same.
+
 **For tokens** the cost is only known at the end. A request reserves an estimate, and what it did not use goes back. The
 bound holds for the tokens that requests really used, each counted when it was admitted: nothing goes back that the
 bucket would by now have spilled for being full, and nothing of a request that ran for over two minutes. A request that

@@ -16,6 +16,7 @@ from contracts.settings import LimitSettings
 from gateway.limits.headers import HeaderList, standing_headers
 from gateway.limits.leases import HeldLeases
 from gateway.limits.local import LocalLimits
+from gateway.limits.permits import PermitBook, Permits
 from gateway.limits.plan import LimitPlan, LimitPlans
 from gateway.limits.refusals import refusal
 from gateway.metrics import Metrics
@@ -44,7 +45,9 @@ class Admission:
     nanos: int
     admitted_ms: int
     lease: bytes
-    counted_here: LocalLimits | None
+    counted_here: LocalLimits | None = None
+    permits: Permits | None = None
+    """Of which this request used one up."""
 
 
 class AdmissionControl:
@@ -57,7 +60,9 @@ class AdmissionControl:
     def __init__(self, pipe: RedisPipe, settings: LimitSettings, metrics: Metrics) -> None:
         self._pipe = pipe
         self._admit = pipe.script(_lua("buckets", "budgets", "admit"))
-        self._settle = pipe.script(_lua("buckets", "budgets", "settle"))
+        settle = _lua("buckets", "budgets", "settle")
+        self._settle = pipe.script(settle)
+        self._permits = PermitBook(pipe, lease=_lua("buckets", "lease"), settle=settle, failed=self._lost)
         self._plans = LimitPlans(settings)
         self._leases = HeldLeases(pipe, _lua("renew"), lease_s=settings.concurrency_lease_s)
         self._renewal_s = settings.concurrency_lease_s / RENEWALS_PER_LEASE
@@ -70,7 +75,9 @@ class AdmissionControl:
     async def admit(
         self, key: ApiKey, card: ModelCard, *, prompt_tokens: int, completion_tokens: int, cache_digest: str | None
     ) -> Admission:
-        """One round trip. The tokens are an estimate; of an answer that costs no engine's work, both are 0.
+        """One round trip, or none where a permit was taken for it already.
+
+        The tokens are an estimate; of an answer that costs no engine's work, both are 0.
 
         Raises LimitReached, BudgetUsedUp, and ServiceUnavailable where Redis is away and must not be.
         """
@@ -79,6 +86,9 @@ class AdmissionControl:
         nanos = price(card, prompt_tokens, completion_tokens) if plan.spends_money else 0
         if self._away.is_set():
             return self._admit_here(plan, card, tokens)
+        if plan.lends and cache_digest is None and (permits := self._permits.take(plan, tokens)) is not None:
+            headers = standing_headers(plan, *permits.standing)
+            return Admission(headers, None, plan, card, tokens, nanos, permits.taken_ms, b"", permits=permits)
         lease = self._leases.new_id() if plan.lease_names and tokens else b""
         names: tuple[str, ...] = plan.names
         if cache_digest is not None:
@@ -94,7 +104,7 @@ class AdmissionControl:
             raise refusal(refused_by, plan, wait_ms=wait_ms, now_ms=now_ms, standing=headers)
         if lease and cached is None:
             self._leases.hold(plan.lease_names, lease)
-        return Admission(headers, cached, plan, card, tokens, nanos, now_ms, lease, None)
+        return Admission(headers, cached, plan, card, tokens, nanos, now_ms, lease)
 
     def settle(self, admission: Admission, usage: Usage | None) -> None:
         """Charges what was used, ends the lease, gives back the rest. None: it is not known; all reserved was used.
@@ -107,6 +117,9 @@ class AdmissionControl:
             nanos = price(admission.card, usage.prompt_tokens, usage.completion_tokens or 0) if plan.spends_money else 0
         if admission.counted_here is not None:
             admission.counted_here.settle(plan, reserved=admission.tokens, used=tokens)
+            return
+        if admission.permits is not None:
+            self._permits.settle(admission.permits, reserved=admission.tokens, used=tokens)
             return
         if admission.lease:
             self._leases.drop(plan.lease_names, admission.lease)
@@ -131,7 +144,8 @@ class AdmissionControl:
                 self._lost(error)
 
     async def flush(self) -> None:
-        """Waits until what was settled has reached Redis, which takes commands in their order."""
+        """Gives back what is not used. Waits until Redis has it, which takes commands in their order."""
+        self._permits.close()
         with suppress(RedisError):
             await self._pipe.call("PING")
 
@@ -142,7 +156,7 @@ class AdmissionControl:
         headers = standing_headers(plan, *left)
         if refused_by:
             raise refusal(refused_by, plan, wait_ms=wait_ms, now_ms=now_ms, standing=headers)
-        return Admission(headers, None, plan, card, tokens, 0, now_ms, b"", self._local)
+        return Admission(headers, None, plan, card, tokens, 0, now_ms, b"", counted_here=self._local)
 
     def _lost(self, error: BaseException) -> None:
         self._metrics.redis_errors.labels("admission").inc()

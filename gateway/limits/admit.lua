@@ -3,28 +3,28 @@
 --
 -- KEYS     buckets of the key; then, where there are any: buckets of the tenant, concurrency leases of the key and of
 --          the tenant, budgets of the key and of the tenant; at last, where ARGV[5] says so, the kept answer
--- ARGV[1]  limits, packed doubles: requests and tokens a minute of the key, of the tenant (0: none). Where leases or
---          budgets are set, eleven more (0: none): a lease's length in ms; concurrency of the key, of the tenant; and
---          tokens a day, money a day, tokens a month, money a month of the key, of the tenant
+-- ARGV[1]  limits, packed doubles: requests and tokens a minute and burst of the key, of the tenant (0: none). Where
+--          leases or budgets are set, eleven more (0: none): a lease's length in ms; concurrency of the key, of the
+--          tenant; and tokens a day, money a day, tokens a month, money a month of the key, of the tenant
 -- ARGV[2]  tokens to reserve   ARGV[3] money to reserve   ARGV[4] the lease's id   ARGV[5] "1": the last key is an answer
 -- Returns  {which limit refused (0: none), ms until its bucket has room, now in ms, requests and tokens left of the key,
 --          of the tenant, the kept answer or false}
 -- Limits are numbered for the key: 1 requests, 2 tokens, 3 concurrency, 4 tokens a day, 5 money a day, 6 tokens a
 -- month, 7 money a month; and from 8 to 14 for the tenant.
 
-local key_rpm, key_tpm, tenant_rpm, tenant_tpm = struct.unpack("<dddd", ARGV[1])
+local key_rpm, key_tpm, key_burst, tenant_rpm, tenant_tpm, tenant_burst = struct.unpack("<dddddd", ARGV[1])
 local cached = ARGV[5] == "1" and redis.call("GET", KEYS[#KEYS])
 local cost = cached and 0 or tonumber(ARGV[2])
 
-local requests, tokens, most, this_minute, last_minute = read_buckets(KEYS[1], key_rpm, key_tpm)
+local requests, tokens, most, this_minute, last_minute = read_buckets(KEYS[1], key_rpm, key_tpm, key_burst)
 local t_requests, t_tokens, t_most, t_this_minute, t_last_minute = 0, 0, 0, 0, 0
 local names = 1
 if tenant_rpm > 0 then
   names = 2
-  t_requests, t_tokens, t_most, t_this_minute, t_last_minute = read_buckets(KEYS[2], tenant_rpm, tenant_tpm)
+  t_requests, t_tokens, t_most, t_this_minute, t_last_minute = read_buckets(KEYS[2], tenant_rpm, tenant_tpm, tenant_burst)
 end
 
-local key_cost, tenant_cost = min(cost, key_tpm), min(cost, tenant_tpm)
+local key_cost, tenant_cost = min(cost, key_tpm * key_burst), min(cost, tenant_tpm * tenant_burst)
 local refused_by, wait_ms = 0, 0
 if requests < 1 then
   refused_by, wait_ms = 1, (1 - requests) * MINUTE_MS / key_rpm
@@ -38,8 +38,8 @@ end
 
 -- Changes of leases and budgets wait here until nothing more can refuse the request.
 local leases, charges
-if refused_by == 0 and cost > 0 and #ARGV[1] > 32 then
-  local limits = { struct.unpack("<ddddddddddd", ARGV[1], 33) }
+if refused_by == 0 and cost > 0 and #ARGV[1] > 48 then
+  local limits = { struct.unpack("<ddddddddddd", ARGV[1], 49) }
   local lease_ms, money = limits[1], tonumber(ARGV[3])
 
   for owner = 0, 1 do

@@ -7,17 +7,18 @@
 --   most         what `tokens` would be if all requests in flight turned out to use nothing
 --   this_minute  tokens reserved in the minute of at_ms by requests that are still in flight
 --   last_minute  the same of the minute before; older reservations have lapsed and count as used
--- A level that is `unlimited` for its owner is a number too large to matter. What has expired is full.
+-- A level that is `unlimited` for its owner is a number too large to matter. What has expired is full: it holds a
+-- minute's worth, times `burst` (gateway/limits/plan.py).
 
 local floor, min, max = math.floor, math.min, math.max
 local clock = redis.call("TIME")
 local now_ms = clock[1] * 1000 + clock[2] / 1000
 local MINUTE_MS = 60000
 
-local function read_buckets(name, request_limit, token_limit)
+local function read_buckets(name, request_limit, token_limit, burst)
   local state = redis.call("GET", name)
   if not state then
-    return request_limit, token_limit, token_limit, 0, 0
+    return request_limit * burst, token_limit * burst, token_limit * burst, 0, 0
   end
   local at_ms, requests, tokens, most, this_minute, last_minute = struct.unpack("<dddddd", state)
   local turns = floor(now_ms / MINUTE_MS) - floor(at_ms / MINUTE_MS)
@@ -27,9 +28,9 @@ local function read_buckets(name, request_limit, token_limit)
     most, this_minute, last_minute = most - this_minute - last_minute, 0, 0
   end
   local minutes = max(0, now_ms - at_ms) / MINUTE_MS
-  requests = min(request_limit, requests + minutes * request_limit)
-  tokens = min(token_limit, tokens + minutes * token_limit)
-  most = min(token_limit, most + minutes * token_limit)
+  requests = min(request_limit * burst, requests + minutes * request_limit)
+  tokens = min(token_limit * burst, tokens + minutes * token_limit)
+  most = min(token_limit * burst, most + minutes * token_limit)
   return requests, tokens, most, this_minute, last_minute
 end
 

@@ -12,6 +12,10 @@ UNLIMITED = 10**15
 """Stands for the rate that a tenant does not limit where it limits the other."""
 NANOS = 10**9
 MAX_PLANS = 10_000
+PERMIT_S = 0.5
+"""How long a permit that was taken ahead of its request is good."""
+PERMIT_REQUESTS, PERMIT_TOKENS = 6000, 600_000
+"""A minute; from these rates on, permits are a small part of what a bucket holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +23,21 @@ class Rates:
     requests_per_minute: int
     tokens_per_minute: int
 
+    @property
+    def lends(self) -> bool:
+        """Whether permits may be taken ahead of the requests (gateway/limits/permits.py)."""
+        return self.requests_per_minute >= PERMIT_REQUESTS and self.tokens_per_minute >= PERMIT_TOKENS
+
+    @property
+    def burst(self) -> float:
+        """What the buckets hold when they are full, in minutes' worths: less by what may flow in before a permit
+        that was taken is used."""
+        return 1 - PERMIT_S / 60 if self.lends else 1.0
+
 
 @dataclass(frozen=True, slots=True)
 class LimitPlan:
-    """`names` and `packed` are the scripts' KEYS and ARGV[1], `rates` the first 32 bytes of the latter."""
+    """`names` and `packed` are the scripts' KEYS and ARGV[1], `rates` the first 48 bytes of the latter."""
 
     key: ApiKey
     key_rates: Rates
@@ -33,6 +48,7 @@ class LimitPlan:
     rates: bytes
     spends_money: bool
     settles_always: bool
+    lends: bool
 
 
 class LimitPlans:
@@ -65,13 +81,7 @@ def _plan(key: ApiKey, settings: LimitSettings) -> LimitPlan:
     bucket_names = [redis_names.buckets(key.tenant, key.id)]
     if tenant_rates is not None:
         bucket_names.append(redis_names.buckets(key.tenant))
-    rates = struct.pack(
-        "<4d",
-        key_rates.requests_per_minute,
-        key_rates.tokens_per_minute,
-        0 if tenant_rates is None else tenant_rates.requests_per_minute,
-        0 if tenant_rates is None else tenant_rates.tokens_per_minute,
-    )
+    rates = _packed(key_rates) + _packed(tenant_rates)
     rest = struct.pack(
         "<11d",
         round(settings.concurrency_lease_s * 1000),
@@ -90,7 +100,14 @@ def _plan(key: ApiKey, settings: LimitSettings) -> LimitPlan:
         rates=rates,
         spends_money=any((key.money_per_day, key.money_per_month, tenant.money_per_day, tenant.money_per_month)),
         settles_always=bool(lease_names or budget_names),
+        lends=key_rates.lends and (tenant_rates is None or tenant_rates.lends) and not (lease_names or budget_names),
     )
+
+
+def _packed(rates: Rates | None) -> bytes:
+    if rates is None:
+        return struct.pack("<3d", 0, 0, 0)
+    return struct.pack("<3d", rates.requests_per_minute, rates.tokens_per_minute, rates.burst)
 
 
 def _budgets(limits: Limits) -> tuple[int, int, int, int]:

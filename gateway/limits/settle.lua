@@ -2,19 +2,19 @@
 -- with what it used. One call, whose reply nobody waits for.
 --
 -- KEYS     as in admit.lua, without the kept answer
--- ARGV[1]  packed doubles: requests and tokens a minute of the key, of the tenant (0: none)
+-- ARGV[1]  packed doubles: requests and tokens a minute and burst of the key, of the tenant (0: none)
 -- ARGV[2]  packed doubles: tokens reserved, used; money reserved, used; when it was admitted, in ms; number of leases
 -- ARGV[3]  the leases' id
 
-local key_rpm, key_tpm, tenant_rpm, tenant_tpm = struct.unpack("<dddd", ARGV[1])
+local key_rpm, key_tpm, key_burst, tenant_rpm, tenant_tpm, tenant_burst = struct.unpack("<dddddd", ARGV[1])
 local reserved, used, money_reserved, money_used, admitted_ms, leases = struct.unpack("<dddddd", ARGV[2])
 local age = floor(now_ms / MINUTE_MS) - floor(admitted_ms / MINUTE_MS)
 
 -- `most` less what is still reserved is what the bucket would hold at least, had the real usage been known all along.
 -- To give back no more than up to there keeps the bound for every window (gateway/limits/__init__.py).
-local function settle_buckets(name, request_limit, token_limit)
-  local requests, tokens, most, this_minute, last_minute = read_buckets(name, request_limit, token_limit)
-  local taken = min(reserved, token_limit)
+local function settle_buckets(name, request_limit, token_limit, burst)
+  local requests, tokens, most, this_minute, last_minute = read_buckets(name, request_limit, token_limit, burst)
+  local taken = min(reserved, token_limit * burst)
   local back = taken - used
   if age <= 0 then
     this_minute, most = max(0, this_minute - taken), most - used
@@ -48,10 +48,10 @@ local function settle_budgets(name)
 end
 
 local names = 1
-settle_buckets(KEYS[1], key_rpm, key_tpm)
+settle_buckets(KEYS[1], key_rpm, key_tpm, key_burst)
 if tenant_rpm > 0 then
   names = 2
-  settle_buckets(KEYS[2], tenant_rpm, tenant_tpm)
+  settle_buckets(KEYS[2], tenant_rpm, tenant_tpm, tenant_burst)
 end
 for index = names + 1, names + leases do
   redis.call("ZREM", KEYS[index], ARGV[3])

@@ -20,7 +20,8 @@ SLOTS = 8
 async def hammer(control: Control, order: dict[str, Any]) -> list[list[float]]:
     """Requests as fast as they get through, from several tasks.
 
-    For each that was admitted: when by Redis' clock, when it ended, in ms, the tokens that it used, and those reserved.
+    For each that was admitted: when by Redis' clock, when it ended, in ms, the tokens that it used, those reserved, and
+    whether a permit was there for it. Redis' clock is this machine's.
     """
     key = ApiKey.model_validate(order["key"])
     until_s = time.monotonic() + order["seconds"]
@@ -34,9 +35,11 @@ async def hammer(control: Control, order: dict[str, Any]) -> list[list[float]]:
             except RateLimitExceeded:
                 await asyncio.sleep(random.uniform(0, 0.02))
                 continue
+            lent = admission.permits is not None
+            at_ms = time.time() * 1000 if lent else admission.admitted_ms
             await asyncio.sleep(random.uniform(0, order["longest_s"]))
             used = random.randint(0, reserved)
-            admitted.append([admission.admitted_ms, time.time() * 1000, used, reserved])
+            admitted.append([at_ms, time.time() * 1000, used, reserved, lent])
             control.settle(admission, used)
 
     await asyncio.gather(*(slot() for _ in range(SLOTS)))

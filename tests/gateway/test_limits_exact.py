@@ -97,6 +97,23 @@ def test_never_more_tokens_than_the_bucket_and_what_flows_in(clients: list[Clien
     assert sum(used for _, _, used, *_ in admitted) >= 0.8 * (60_000 + flowed_in)
 
 
+def test_permits_taken_ahead_let_no_more_through(clients: list[Client]):
+    shared = Limits(requests_per_minute=6000)
+    rates = {"requests_per_minute": 6000, "tokens_per_minute": 600_000}
+    keys = [api_key(name, **rates, tenant=shared) for name in ("one", "two")]
+    admitted = hammer(clients, *keys, seconds=6, tokens=180, longest_s=0.01)
+
+    lent = sum(lent for *_, lent, _ in admitted)
+    assert lent > len(admitted) / 10  # until the buckets are half empty
+    assert exceeds([(at / 1000, 1) for at, *_ in admitted], 6000, CLOCK_S) is None
+    for key in keys:
+        own = [(at / 1000, used) for at, _, used, *_, name in admitted if name == key.id]
+        assert exceeds([(at, 1) for at, _ in own], 6000, CLOCK_S) is None
+        assert exceeds(own, 600_000, CLOCK_S) is None
+    flowed_in = (admitted[-1][0] - admitted[0][0]) / 1000 * 6000 / 60
+    assert len(admitted) >= 0.8 * (6000 + flowed_in)
+
+
 def test_budgets_are_charged_exactly_and_never_exceeded(clients: list[Client], redis_url: str):
     budgets = {"tokens_per_day": 20_000, "money_per_month": 1.0}
     key = api_key(requests_per_minute=10**6, tokens_per_minute=10**9, **budgets, tenant=Limits(**budgets))

@@ -14,6 +14,7 @@ import gateway.limits
 START_S = 1_800_000_000
 PER_MINUTE = 600.0
 """Tokens; ten a second."""
+LIMITS = struct.pack("<6d", 1e6, PER_MINUTE, 1, 0, 0, 0)
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("wait"), st.sampled_from([0.01, 1, 10, 20, 40, 70, 150])),
@@ -39,8 +40,7 @@ class Bucket:
         self._now_s += seconds
 
     def admit(self, tokens: int) -> bool:
-        limits = struct.pack("<4d", 1e6, PER_MINUTE, 0, 0)
-        refused_by, _, now_ms, *_ = self._run("admit", limits, tokens, 0, "", "")
+        refused_by, _, now_ms, *_ = self._run("admit", LIMITS, tokens, 0, "", "")
         if not refused_by:
             self._in_flight.append((tokens, now_ms, len(self.used)))
             self.used.append((self._now_s, min(tokens, int(PER_MINUTE))))
@@ -53,7 +53,7 @@ class Bucket:
         used = int(share * min(tokens, PER_MINUTE))
         self._run(
             "settle",
-            struct.pack("<4d", 1e6, PER_MINUTE, 0, 0),
+            LIMITS,
             struct.pack("<6d", tokens, used, 0, 0, admitted_ms, 0),
             "",
         )
@@ -145,7 +145,7 @@ def test_a_debt_is_kept_until_it_is_paid(redis_url: str):
         assert bucket.admit(600)
         bucket._run(
             "settle",
-            struct.pack("<4d", 1e6, PER_MINUTE, 0, 0),
+            LIMITS,
             struct.pack("<6d", 600, 3000, 0, 0, START_S * 1000, 0),
             "",
         )
