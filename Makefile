@@ -11,7 +11,7 @@ DEV := .flywheel/envs/dev/bin
 SERVICES := cli gateway engine worker
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test test-long lint lock clean bench-adapters bench-fairness bench-gateway bench-routing bench-semantic-cache profile-gateway
+.PHONY: help up down test test-long lint lock clean bench-adapters bench-fairness bench-gateway bench-routing bench-semantic-cache dashboards profile-gateway
 
 help: ## Show this list.
 	@echo "Usage: make TARGET [VARIABLE=value]"
@@ -70,6 +70,10 @@ bench-semantic-cache: ## Measure how often the semantic cache is right, on parap
 profile-gateway: ## Show where the gateway's microseconds go.
 	@$(PYTHON) cli/bootstrap.py dev peers
 	@$(DEV)/python -m loadtests.peers.profile $(WHAT)
+
+dashboards: ## Write Grafana's dashboards anew from deploy/observability/grafana/make.py.
+	@$(PYTHON) cli/bootstrap.py dashboards
+	@.flywheel/envs/dashboards/bin/python deploy/observability/grafana/make.py
 
 clean: down ## Stop everything and remove environments, state and caches.
 	@rm -rf .flywheel .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -19,6 +19,7 @@ SELECTIONS = {
     "worker": [PROJECT, "--extra", "worker"],
     "dev": [PROJECT, "--extra", "gateway", "--extra", "cli", "--group", "dev"],
     "loadtest": [PROJECT, "--group", "loadtest"],
+    "dashboards": ["--group", f"{PROJECT}:dashboards"],
     "peers": ["--group", f"{PROJECT}:peers"],  # nothing of ours: LiteLLM pins much that we use
 }
 PLATFORM = ["--python-version", "3.11", "--python-platform", "x86_64-manylinux_2_28"]

@@ -81,3 +81,14 @@ class Metrics:
             ["result"],
             registry=registry,
         )
+        self._begin_at_nought()
+
+    def _begin_at_nought(self) -> None:
+        """A series that appears with its first event hides that event from `rate` (Prometheus, "Instrumentation",
+        "Avoid missing metrics")."""
+        for result in ("begun", "over_budget"):
+            self.retries.labels(result)
+        for result in ("written", "dropped", "lost"):
+            self.captures.labels(result)
+        for concern in ("admission", "cache", "claims", "demand", "leases", "releases"):
+            self.redis_errors.labels(concern)

@@ -14,6 +14,7 @@ from gateway.routing.fleet import Fleet
 
 FIRST_GUESS_S = 1.0
 SMOOTHING = 1 / 8
+REFUSALS = ("gateway_full", "tenant_full", "waited_too_long", "deadline")
 
 
 @dataclass(slots=True)
@@ -153,6 +154,9 @@ class _Pool:
         self._typical_wait_s = FIRST_GUESS_S
         self._metrics = metrics
         metrics.queue_length.labels(base).set_function(lambda: self.queue.length)
+        metrics.queue_wait.labels(base)
+        for reason in REFUSALS:
+            metrics.queue_refused.labels(base, reason)
 
     async def wait(self, tenant: str, lane: str, cost: float, priority: int, deadline: Deadline) -> None:
         """Returns when the request's turn has come. A task that is cancelled leaves the queue at once."""

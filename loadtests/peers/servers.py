@@ -13,7 +13,8 @@ from pathlib import Path
 import httpx
 from redis import Redis
 
-from loadtests.peers.installation import peer_program, program
+from loadtests.peers.installation import peer_program
+from tests.debian import program
 from tests.processes import Process, free_port, python
 
 FOLDER = Path(__file__).parent

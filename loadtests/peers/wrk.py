@@ -5,9 +5,9 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from loadtests.peers.installation import program
 from loadtests.peers.processes import cpu_s
 from loadtests.peers.servers import Server
+from tests.debian import program
 
 SCRIPT = Path(__file__).with_name("post.lua")
 ENOUGH_REQUESTS = 10  # a connection

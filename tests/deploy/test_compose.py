@@ -9,6 +9,7 @@ from tests.deploy.settings_names import variables
 from tests.processes import ROOT
 
 COMPOSE = ROOT / "docker-compose.yml"
+OBSERVABILITY = ("prometheus", "grafana", "otel-collector")
 OURS = ("cli", "migrate", "engine", "cli", "engine-embeddings", "gateway", "worker", "releases")
 
 
@@ -22,7 +23,8 @@ def dockerfile_targets() -> set[str]:
 
 
 def test_the_services_are_all_there(services: dict[str, Any]) -> None:
-    assert set(services) == {"redis", *OURS}
+    assert set(services) == {"redis", *OURS, *OBSERVABILITY}
+    assert all(services[name]["profiles"] == ["observability"] for name in OBSERVABILITY)
 
 
 def test_every_variable_is_a_setting() -> None:
@@ -52,15 +54,17 @@ def test_nothing_starts_before_the_state_is_ready(services: dict[str, Any], name
 def test_named_volumes_are_declared_and_state_is_shared(services: dict[str, Any]) -> None:
     declared = set(yaml.safe_load(COMPOSE.read_text())["volumes"])
     mounts = {name: {volume.split(":")[0] for volume in service["volumes"]} for name, service in services.items()}
-    assert set().union(*mounts.values()) == declared
+    mounted = set().union(*mounts.values())
+    assert {name for name in mounted if not name.startswith("./")} == declared
+    assert all((ROOT / name).exists() for name in mounted if name.startswith("./"))
     assert all("state" in mounts[name] for name in OURS)
     assert all("weights" in mounts[name] for name in ("engine", "engine-embeddings", "worker"))
 
 
-def test_only_the_gateway_can_be_reached_and_from_this_machine_alone(services: dict[str, Any]) -> None:
+def test_only_gateway_and_charts_can_be_reached_and_from_this_machine_alone(services: dict[str, Any]) -> None:
     ports = {name: service["ports"] for name, service in services.items() if "ports" in service}
-    assert list(ports) == ["gateway"]
-    assert ports["gateway"][0].startswith("127.0.0.1:")
+    assert list(ports) == ["gateway", "prometheus", "grafana"]
+    assert all(port.startswith("127.0.0.1:") for (port,) in ports.values())
 
 
 def test_secrets_are_in_no_file_of_ours() -> None:

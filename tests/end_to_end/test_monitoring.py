@@ -1,0 +1,107 @@
+"""A real Prometheus scrapes the real stack; every query of every dashboard gets an answer."""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import openai
+import pytest
+import yaml
+from openai import OpenAI
+from redis import Redis
+
+from contracts.engine import EngineLease
+from store import redis_names
+from tests.debian import program
+from tests.deploy.test_observability import DASHBOARDS, OBSERVABILITY, queries
+from tests.end_to_end.conftest import SLOW_S, TEXT_MODEL, Stack, wait_for
+from tests.processes import Process, free_port
+
+pytestmark = [pytest.mark.real_stack, pytest.mark.timeout(SLOW_S)]
+NOTHING_HAPPENED = {"flywheel_fallbacks_total"}
+"""Series that a healthy stack does not have: their labels name what happened."""
+
+
+class Prometheus:
+    def __init__(self, url: str) -> None:
+        self._http = httpx.Client(base_url=url)
+
+    def ready(self) -> bool:
+        try:
+            return self._http.get("/-/ready").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def query(self, expression: str) -> list[dict]:
+        answer = self._http.get("/api/v1/query", params={"query": expression.replace("$__rate_interval", "1m")}).json()
+        assert answer["status"] == "success", answer
+        return answer["data"]["result"]
+
+    def alerts(self) -> list[str]:
+        told = self._http.get("/api/v1/alerts").json()["data"]["alerts"]
+        return [alert["labels"]["alertname"] for alert in told]
+
+
+def targets(stack: Stack) -> dict[str, list[str]]:
+    settings = json.loads((stack.home / "local.json").read_text())["settings"]
+    with Redis.from_url(settings["FLYWHEEL_REDIS_URL"], decode_responses=True) as redis:
+        raw = redis.mget([redis_names.lease(engine) for engine in redis.smembers(redis_names.ENGINES)])
+    leases = [EngineLease.model_validate_json(lease) for lease in raw if lease is not None]
+    return {
+        "gateway": [stack.base_url.removeprefix("http://").removesuffix("/v1")],
+        "engine": [lease.url.removeprefix("http://") for lease in leases],
+    }
+
+
+@pytest.fixture
+def prometheus(stack: Stack, tmp_path: Path) -> Iterator[Prometheus]:
+    """Deployed rules and jobs, with this stack's addresses in the place of names, and a clock that runs faster."""
+    config = yaml.safe_load((OBSERVABILITY / "prometheus.yml").read_text())
+    config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
+    config["rule_files"] = [str(OBSERVABILITY / "rules/*.yml")]
+    addresses = targets(stack)
+    for job in config["scrape_configs"]:
+        del job["dns_sd_configs"]
+        job["static_configs"] = [{"targets": addresses[job["job_name"]]}]
+    (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(config))
+    address = f"127.0.0.1:{free_port()}"
+    options = [f"--config.file={tmp_path}/prometheus.yml", f"--storage.tsdb.path={tmp_path}/data"]
+    process = Process(
+        [*program("prometheus"), *options, f"--web.listen-address={address}"], log=tmp_path / "prometheus.log"
+    )
+    server = Prometheus(f"http://{address}")
+    process.wait_until(server.ready)
+    yield server
+    process.stop()
+
+
+def use(stack: Stack, client: OpenAI) -> None:
+    """Something of all that is counted: answers whole and streamed, repeats, a refusal by a limit."""
+    question = [{"role": "user", "content": "What is the capital of Italy?"}]
+    for temperature in (0, 0, 1):
+        client.chat.completions.create(model=TEXT_MODEL, messages=question, temperature=temperature, max_tokens=4)
+    for _ in client.chat.completions.create(model=TEXT_MODEL, messages=question, max_tokens=8, stream=True):
+        pass
+    _, secret = stack.new_key("--rpm", "1")
+    limited = {"model": TEXT_MODEL, "messages": question, "max_tokens": 1}
+    stack.client(secret).chat.completions.create(**limited)
+    with pytest.raises(openai.RateLimitError):
+        stack.client(secret).chat.completions.create(**limited)
+
+
+def test_every_panel_shows_something_and_no_alert_is_raised(stack: Stack, client: OpenAI, prometheus: Prometheus):
+    wait_for(lambda: len(prometheus.query("up == 1")) >= 2, timeout_s=30, what="Prometheus has scraped all")
+    for _ in range(2):  # a rate needs the counter before and after
+        use(stack, client)
+        time.sleep(3)
+
+    empty = {
+        query: dashboard.stem
+        for dashboard in DASHBOARDS
+        for query in queries(dashboard)
+        if not prometheus.query(query) and not any(series in query for series in NOTHING_HAPPENED)
+    }
+    assert empty == {}
+    assert prometheus.alerts() == []
