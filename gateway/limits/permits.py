@@ -92,7 +92,7 @@ class PermitBook:
         now = time.monotonic()
         demand = self._demands.get(plan.key.id)
         if demand is None or demand.plan is not plan:
-            demand = self._begin(plan, now)
+            demand = self._begin(demand, plan, now)
         held = demand.held
         self._drop_used(held, now)
         if not demand.asking and now - demand.looked_at >= LOOKED_AFTER_S:
@@ -125,14 +125,15 @@ class PermitBook:
         for call in self._calls:
             call.cancel()
         for demand in self._demands.values():
-            while demand.held:
-                self._give_back(demand.held.popleft())
+            self._give_all_back(demand.held)
         self._demands.clear()
         self.flush()
 
-    def _begin(self, plan: LimitPlan, now: float) -> _Demand:
-        if len(self._demands) >= MAX_PLANS:
-            self._demands.clear()
+    def _begin(self, before: _Demand | None, plan: LimitPlan, now: float) -> _Demand:
+        if before is not None:  # the key has other limits now
+            self._give_all_back(before.held)
+        elif len(self._demands) >= MAX_PLANS:
+            self.close()
         demand = self._demands[plan.key.id] = _Demand(plan, now)
         return demand
 
@@ -163,6 +164,10 @@ class PermitBook:
     def _drop_used(self, held: deque[Permits], now: float | None = None) -> None:
         now = now or time.monotonic()
         while held and (held[0].good_until <= now or held[0].requests == 0):
+            self._give_back(held.popleft())
+
+    def _give_all_back(self, held: deque[Permits]) -> None:
+        while held:
             self._give_back(held.popleft())
 
     def _give_back(self, permits: Permits) -> None:
