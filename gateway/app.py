@@ -131,7 +131,7 @@ def create_app(settings: Settings) -> FastAPI:
     retention = Retention(capture_rows, retention_days=settings.capture.retention_days)
     traffic = Traffic(read_routing_table(settings.gateway.routing_file))
     alias_rows, release_rows = AliasRepository(database), ReleaseRepository(database)
-    aliases = Aliases(traffic, directory, alias_rows)
+    aliases = Aliases(traffic, directory, alias_rows, metrics)
     trials = TrialCounts(redis, metrics)
     news = NewsListener(news_redis, authenticator, directory, aliases, fleet, cache.local, questions, job_watch)
     admission = AdmissionControl(pipe, settings.limits, metrics)

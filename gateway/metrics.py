@@ -26,6 +26,12 @@ class Metrics:
             buckets=SECONDS,
         )
         self.tokens = Counter("flywheel_tokens", "Tokens used.", ["model", "direction"], registry=registry)
+        self.cost = Counter(
+            "flywheel_cost",
+            "Price of the tokens used, in the catalogue's currency; nothing for models without prices.",
+            ["model"],
+            registry=registry,
+        )
         self.cache = Counter("flywheel_cache_requests", "Requests by cache result.", ["result"], registry=registry)
         self.semantic_lookups = Counter(
             "flywheel_semantic_lookups",
@@ -73,6 +79,12 @@ class Metrics:
             "flywheel_queue_refused",
             "Requests that got no place: gateway_full, tenant_full, waited_too_long or deadline.",
             ["model", "reason"],
+            registry=registry,
+        )
+        self.release_share = Gauge(
+            "flywheel_release_share",
+            "Share of an alias's users that a model has while a release is under way, and that of the copies before.",
+            ["alias", "model", "state"],
             registry=registry,
         )
         self.captures = Counter(

@@ -8,7 +8,8 @@ from opentelemetry import trace
 from contracts.keys import ApiKey
 from contracts.models import ModelCard
 from gateway.cache.single_flight import CacheResult
-from gateway.limits.admission import Admission
+from gateway.limits.admission import Admission, price
+from gateway.limits.plan import NANOS
 from gateway.metrics import Metrics
 from gateway.queueing.deadline import NO_DEADLINE, Deadline
 from gateway.relay.access_log import AccessLog
@@ -59,6 +60,7 @@ class Recorder:
         self._durations = remember(metrics.request_duration.labels)
         self._first_bytes = remember(metrics.time_to_first_token.labels)
         self._tokens = remember(metrics.tokens.labels)
+        self._cost = remember(metrics.cost.labels)
         self._cache = remember(metrics.cache.labels)
 
     def record(self, route: DataPathRoute, exchange: Exchange, progress: Progress) -> None:
@@ -100,6 +102,9 @@ class Recorder:
         if usage.total_tokens:
             self._tokens(model, "input").inc(usage.prompt_tokens)
             self._tokens(model, "output").inc(usage.completion_tokens or 0)
+            if progress.card is not None and (progress.card.input_price or progress.card.output_price):
+                spent = price(progress.card, usage.prompt_tokens, usage.completion_tokens or 0)
+                self._cost(model).inc(spent / NANOS)
 
     def _count_in_trial(self, trial: Trial, progress: Progress, status: int, duration_s: float) -> None:
         """Only what an engine answered, or failed to: no refusals, nothing from the cache, nobody who left early."""

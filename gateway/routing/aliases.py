@@ -12,6 +12,7 @@ from contracts.errors import ModelNotFound
 from contracts.keys import ApiKey
 from contracts.models import ModelCard
 from contracts.releases import Alias, Arm, Release
+from gateway.metrics import Metrics
 from gateway.routing.models import ModelDirectory
 from gateway.routing.rendezvous import key_of, weighted_choice
 from gateway.routing.traffic import Traffic
@@ -47,10 +48,11 @@ class Aliases:
     routing file's.
     """
 
-    def __init__(self, traffic: Traffic, models: ModelDirectory, repository: AliasRepository) -> None:
+    def __init__(self, traffic: Traffic, models: ModelDirectory, repository: AliasRepository, metrics: Metrics) -> None:
         self._traffic = traffic
         self._models = models
         self._repository = repository
+        self._shares = metrics.release_share
         self._routes: dict[str, dict[str | None, _Route]] = {}
         self._changed = asyncio.Event()
         self._log = structlog.get_logger(__name__)
@@ -85,6 +87,7 @@ class Aliases:
         for found in await asyncio.to_thread(self._repository.routes):
             routes[found.alias.name][found.alias.tenant] = _Route(found)
         self._routes = dict(routes)
+        self._tell_shares()
 
     def refresh_soon(self) -> None:
         self._changed.set()
@@ -102,6 +105,14 @@ class Aliases:
                     await self._changed.wait()
             except TimeoutError:
                 pass
+
+    def _tell_shares(self) -> None:
+        """Of releases under way. Aliases of one name, which are of several tenants, are told as one."""
+        self._shares.clear()
+        for name, of_name in self._routes.items():
+            for release in (route.release for route in of_name.values()):
+                if release is not None and (stage := release.current_stage) is not None:
+                    self._shares.labels(name, release.candidate, release.state).set(stage.share)
 
     def _route(self, name: str, tenant: str) -> "_Route | None":
         of_name = self._routes.get(name, {})
@@ -132,7 +143,7 @@ class _Route:
         self.alias = alias = found.alias
         weights = {alias.model: 1.0}
         self.trials: dict[str, Trial] = {}
-        release = found.release
+        self.release = release = found.release
         if release is not None and (stage := release.current_stage) is not None:
             copied_share = stage.share if release.state == "shadow" else 0.0
             self.trials = {model: _trial(release, arm, copied_share) for arm, model in _arms(release)}

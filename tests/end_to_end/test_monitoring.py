@@ -20,8 +20,13 @@ from tests.end_to_end.conftest import SLOW_S, TEXT_MODEL, Stack, wait_for
 from tests.processes import Process, free_port
 
 pytestmark = [pytest.mark.real_stack, pytest.mark.timeout(SLOW_S)]
-NOTHING_HAPPENED = {"flywheel_fallbacks_total"}
-"""Series that a healthy stack does not have: their labels name what happened."""
+NOTHING_HAPPENED = (
+    "flywheel_cost_total",
+    "flywheel_fallbacks_total",
+    "flywheel_release_share",
+    "flywheel_shadow_requests_total",
+)
+"""Series that this stack does not have: it has no prices and no release, and their labels name what happened."""
 
 
 class Prometheus:

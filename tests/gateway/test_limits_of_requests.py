@@ -67,7 +67,10 @@ async def test_a_budget_of_money_is_spent_by_the_models_prices(serving: Serving,
     key = serving.gateway.new_key(money_per_day=cost * 1.5 + 100e-6)  # two answers, by an estimate that fits once more
     async with serving.gateway.client(key.secret) as client:
         answers = [await client.post(CHAT, json=chat_body(f"Hello {i}")) for i in range(5)]
+        metrics = (await client.get("/metrics")).text
 
+    told = next(line for line in metrics.splitlines() if line.startswith(f'flywheel_cost_total{{model="{MODEL}"}}'))
+    assert float(told.split()[1]) >= 2 * cost * 0.99
     refused = [answer for answer in answers if answer.status_code == 429]
     assert answers[0].status_code == 200
     assert refused

@@ -45,6 +45,11 @@ def rate(counter: str, by: str = "", *, where: str = "") -> str:
     return f"{summed} (rate({counter}{where}[$__rate_interval]))"
 
 
+REQUESTS = rate("flywheel_requests_total", "model")
+ERRORS = rate("flywheel_requests_total", "model", where='{status=~"5.."}')
+ERRORS_BY_MODEL = f"({ERRORS} or 0 * {REQUESTS}) / ({REQUESTS} > 0)"
+CACHED = rate("flywheel_cache_requests_total", where='{result=~"hit|collapsed|semantic"}')
+FROM_A_CACHE = f"{CACHED} / ({rate('flywheel_cache_requests_total')} > 0)"
 PREFIX_HITS = (
     f"{rate('vllm:prefix_cache_hits_total', 'instance')} / ({rate('vllm:prefix_cache_queries_total', 'instance')} > 0)"
 )
@@ -142,6 +147,70 @@ DASHBOARDS: dict[str, Sequence[Row]] = {
                 ),
                 Panel("Redis errors", PER_SECOND, {rate("flywheel_redis_errors_total", "concern"): "{{concern}}"}),
                 Panel("Clients that left early", PER_SECOND, {rate("flywheel_client_disconnects_total"): "left"}),
+            ),
+        ),
+    ),
+    "Releases": (
+        Row(
+            "Releases under way",
+            (
+                Panel(
+                    "Share of the candidate",
+                    SHARE,
+                    {"max by (alias, model, state) (flywheel_release_share)": "{{alias}}: {{model}} {{state}}"},
+                    "Of the users in a canary; of the requests that are copied in shadow.",
+                ),
+                Panel(
+                    "Errors by model, share of requests",
+                    SHARE,
+                    {ERRORS_BY_MODEL: "{{model}}"},
+                    "What the stable model answered in a failed candidate's place counts as answered.",
+                ),
+                Panel("Requests by model", PER_SECOND, {rate("flywheel_requests_total", "model"): "{{model}}"}),
+                Panel(
+                    "Stand-ins",
+                    PER_SECOND,
+                    {rate("flywheel_fallbacks_total", "model, fallback"): "{{model}} → {{fallback}}"},
+                ),
+                Panel(
+                    "Copies for shadow models",
+                    PER_SECOND,
+                    {rate("flywheel_shadow_requests_total", "model, result"): "{{model}} {{result}}"},
+                ),
+                Panel(
+                    "Time to first token, p50",
+                    SECONDS,
+                    {quantile(0.5, "flywheel_time_to_first_token_seconds", "model"): "{{model}}"},
+                ),
+            ),
+        ),
+    ),
+    "Cost": (
+        Row(
+            "What was used, by the catalogue's prices",
+            (
+                Panel("Cost an hour", COUNT, {"sum by (model) (rate(flywheel_cost_total[1h])) * 3600": "{{model}}"}),
+                Panel(
+                    "Tokens an hour",
+                    COUNT,
+                    {"sum by (model, direction) (rate(flywheel_tokens_total[1h])) * 3600": "{{model}} {{direction}}"},
+                ),
+                Panel(
+                    "Answers that took no engine, share of requests",
+                    SHARE,
+                    {FROM_A_CACHE: "from a cache"},
+                ),
+                Panel(
+                    "Tokens that an engine generated an hour",
+                    COUNT,
+                    {"sum by (instance) (rate(vllm:generation_tokens_total[1h])) * 3600": "{{instance}}"},
+                    "Beside what an engine costs, this gives the price of a token.",
+                ),
+            ),
+            now=(
+                Panel("Cost, 24 h", COUNT, {"sum(increase(flywheel_cost_total[1d]))": ""}),
+                Panel("Tokens in, 24 h", COUNT, {'sum(increase(flywheel_tokens_total{direction="input"}[1d]))': ""}),
+                Panel("Tokens out, 24 h", COUNT, {'sum(increase(flywheel_tokens_total{direction="output"}[1d]))': ""}),
             ),
         ),
     ),

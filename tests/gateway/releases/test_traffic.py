@@ -36,11 +36,13 @@ async def test_users_keep_the_candidate_while_its_share_grows_and_lose_it_at_a_r
     await settle()
     half = await models_of_users(releasing)
     again = await models_of_users(releasing)
+    metrics = releasing.http.get(f"{releasing.gateway.url}/metrics").text
 
     assert 3 <= Counter(tenth.values())[CANDIDATE] <= 25  # 12 expected
     assert 40 <= Counter(half.values())[CANDIDATE] <= 80
     assert all(half[user] == CANDIDATE for user in USERS if tenth[user] == CANDIDATE)
     assert again == half
+    assert f'flywheel_release_share{{alias="{ALIAS}",model="{CANDIDATE}",state="canary"}} 0.5' in metrics
     releasing.call("POST", f"{RELEASES}/{release}/rollback")
     assert set((await models_of_users(releasing)).values()) == {MODEL}
 
