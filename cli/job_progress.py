@@ -1,4 +1,4 @@
-"""Follows a job in the terminal: its messages, and a bar with the step and the loss."""
+"""Follows a job in the terminal: its messages, what it measures on validation data, and a bar with step and loss."""
 
 import time
 from collections.abc import Iterator
@@ -68,7 +68,7 @@ def _stream(client: "OpenAI", job_id: str, *, after: str | None) -> "Iterator[Fi
 
 def _show(progress: Progress, bar: TaskID, event: "FineTuningJobEvent") -> None:
     data: dict[str, Any] = event.data if isinstance(event.data, dict) else {}
-    if event.type != "metrics" or "step" not in data:
+    if event.type != "metrics" or "step" not in data or any(name.startswith("valid_") for name in data):
         progress.console.print(f"  {event.message}")
         return
     step, total, loss = data.get("step"), data.get("total_steps"), data.get("train_loss")

@@ -10,6 +10,7 @@ from typing import Literal
 
 from contracts.engine import EngineTask
 from contracts.settings import Settings
+from inference.adapter_layers import adapter_layers
 from inference.catalogue import CatalogueModel
 
 Device = Literal["cpu", "cuda"]
@@ -42,11 +43,11 @@ def build_command(model: CatalogueModel, weights: Path, settings: Settings, devi
         *("--max-num-seqs", str(model.engine.max_num_seqs)),
     ]
     if model.task not in PROGRAMS:
-        arguments += _vllm_arguments(model, settings, device)
+        arguments += _vllm_arguments(model, weights, settings, device)
     return EngineCommand(tuple(arguments), _environment(settings, device))
 
 
-def _vllm_arguments(model: CatalogueModel, settings: Settings, device: Device) -> list[str]:
+def _vllm_arguments(model: CatalogueModel, weights: Path, settings: Settings, device: Device) -> list[str]:
     options = model.engine
     arguments = ["--dtype", options.dtype, "--disable-uvicorn-access-log"]
     if options.enforce_eager:
@@ -65,6 +66,11 @@ def _vllm_arguments(model: CatalogueModel, settings: Settings, device: Device) -
             *("--generation-config", "vllm"),  # sampling defaults come from the catalogue, not from the model's files
             *("--override-generation-config", json.dumps(model.default_sampling)),
         ]
+        # Left to itself vLLM prepares the output layer for adapters too. None of ours changes it, it costs time with
+        # every token, and vLLM 0.32 ends there when an evaluation's `prompt_logprobs` meet other requests: "einsum():
+        # subscript b has size 7 for operand 1 which does not broadcast with previously seen size 51".
+        if layers := adapter_layers(weights):
+            arguments += ["--lora-target-modules", *layers]
     if device == "cuda":
         arguments += ["--gpu-memory-utilization", str(options.gpu_memory_utilization)]
     else:

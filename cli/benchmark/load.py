@@ -1,7 +1,8 @@
 """Streamed chat completions, a steady number at once, with the time of each token.
 
 Each of the workers has a connection of its own and asks again as soon as it has its answer (a closed loop). Prompts
-differ in their first words, so that neither answers nor prefixes are found in a cache.
+differ in their first words, so that neither answers nor prefixes are found in a cache. Each request is of another user,
+so that of an alias's two models either gets its share of them.
 """
 
 import asyncio
@@ -71,6 +72,7 @@ async def _ask(client: httpx.AsyncClient, target: Target, answer: Answer, began:
     body = {
         "model": target.model,
         "messages": [{"role": "user", "content": f"{secrets.token_hex(8)} {PROMPT}"}],
+        "user": f"bench-{secrets.token_hex(4)}",
         "max_tokens": target.max_tokens,
         "stream": True,
         "stream_options": {"include_usage": True},

@@ -80,7 +80,9 @@ def build_dataset(
     about += [("  models", _told(Counter(answer.model for answer in selection.answers)))]
     about += [("  corrected", f"{sum(answer.correction is not None for answer in selection.answers):,}")]
     about += [("  rated up", f"{sum(answer.rating == 'up' for answer in selection.answers):,}")]
-    _write(rows, out, validation_share, about, empty="No captured answer fits.")
+    if not rows:
+        raise CliError("No captured answer fits.", advice="docs/capture.md tells how answers are captured and judged.")
+    _write(rows, out, validation_share, about)
 
 
 @app.command("from-csv")
@@ -108,7 +110,9 @@ def dataset_from_csv(
         rows.append(chat_row([*begin, ("user", texts[0])], texts[1]))
     about = [("lines", f"{len(rows) + empty:,}")]
     about += [("  left out", f"{empty:,}: nothing asked or nothing answered")] if empty else []
-    _write(rows, out, validation_share, about, empty=f"{file} has no line with both columns filled.")
+    if not rows:
+        raise CliError(f"{file} has no line with both columns filled.")
+    _write(rows, out, validation_share, about)
 
 
 @app.command("check")
@@ -140,13 +144,9 @@ def _pairs(file: Path, prompt_column: str, answer_column: str) -> list[tuple[str
         raise CliError(f"{file} cannot be read as CSV in UTF-8: {error}.") from None
 
 
-def _write(
-    rows: "list[BuiltRow]", out: Path, validation_share: float, about: list[tuple[str, str]], *, empty: str
-) -> None:
+def _write(rows: "list[BuiltRow]", out: Path, validation_share: float, about: list[tuple[str, str]]) -> None:
     from cli.dataset.building import build, describe, validation_path, write
 
-    if not rows:
-        raise CliError(empty, advice="docs/capture.md tells how answers are captured and judged.")
     dataset = build(rows, validation_share=validation_share)
     repeats = dataset.repeats
     about.append(("repeats", f"{len(repeats.exact):,} exact, {len(repeats.near):,} near; left out"))

@@ -12,6 +12,7 @@ from cli.job_progress import follow_job
 from cli.local_stack import find_endpoint
 
 if TYPE_CHECKING:
+    from openai import OpenAI
     from openai.types.fine_tuning import FineTuningJob
 
 
@@ -19,20 +20,29 @@ def finetune(
     file: Annotated[Path, typer.Argument(help='A JSONL file; each line is {"messages": […]}.')],
     suffix: Annotated[str | None, typer.Option(help="Part of the new model's name.")] = None,
     model: Annotated[str, typer.Option(help="The base model.")] = TEXT_MODEL,
+    validation: Annotated[
+        Path | None, typer.Option(help="A JSONL file to measure the model on; the job does not learn from it.")
+    ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Follow the job to its end.")] = False,
 ) -> None:
     """Upload FILE and start a fine-tuning job with it."""
-    if not file.is_file():
-        raise CliError(f"There is no file {file}.", advice="Give the path of a JSONL file of conversations.")
+    for needed in (file, validation):
+        if needed is not None and not needed.is_file():
+            raise CliError(f"There is no file {needed}.", advice="Give the path of a JSONL file of conversations.")
     with openai_client() as client:
-        with file.open("rb") as source:
-            uploaded = client.files.create(file=source, purpose="fine-tune")
-        job = client.fine_tuning.jobs.create(model=model, training_file=uploaded.id, suffix=suffix)
-        print(f"Job {job.id} is queued; it trains {model} on {file.name} ({uploaded.id}).")
+        uploaded = _upload(client, file)
+        measured_on = {} if validation is None else {"validation_file": _upload(client, validation)}
+        job = client.fine_tuning.jobs.create(model=model, training_file=uploaded, suffix=suffix, **measured_on)
+        print(f"Job {job.id} is queued; it trains {model} on {file.name} ({uploaded}).")
         if not watch:
             print(f"Follow it with `flywheel jobs watch {job.id}`.")
             return
         _report(follow_job(client, job.id))
+
+
+def _upload(client: "OpenAI", file: Path) -> str:
+    with file.open("rb") as source:
+        return client.files.create(file=source, purpose="fine-tune").id
 
 
 def _report(job: "FineTuningJob") -> None:

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from cli.client import openai_client
 from cli.errors import CliError
+from cli.release_progress import NO_CONTROLLER, counted, waits_for
 from cli.tables import make_table, print_table
 from contracts.releases import FINAL_STATES
 
@@ -61,9 +62,9 @@ def status(which: Which) -> None:
         print("\nthe last look at this stage:")
         _print_gates(release["evidence"])
     if release["figures"] is not None:
-        print(_counted(release))
+        print(counted(release))
     if release["finished_at"] is None and not release["controlled"]:
-        print("\nNo controller runs (python -m releases), so nothing moves by itself.")
+        print(f"\n{NO_CONTROLLER}")
 
 
 @app.command("watch")
@@ -129,7 +130,7 @@ def _follow(client: "OpenAI", release_id: str) -> None:
         shown = len(release["moves"])
         if release["state"] in FINAL_STATES:
             break
-        if release["figures"] is not None and (now := _counted(release)) != told:
+        if (now := waits_for(release)) != told:
             print(told := now)
         time.sleep(POLL_S)
     print(_headline(release))
@@ -143,11 +144,6 @@ def _headline(release: Any) -> str:
         f"{release['id']}  {release['alias']}: {release['stable']} → {release['candidate']}"
         f"  {release['state'].replace('_', ' ')}{share}"
     )
-
-
-def _counted(release: Any) -> str:
-    arms = (f"{arm} {figures['requests']} ({figures['errors']} errors)" for arm, figures in release["figures"].items())
-    return f"  requests: {', '.join(arms)}"
 
 
 def _print_move(move: Any) -> None:

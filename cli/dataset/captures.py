@@ -97,6 +97,6 @@ def _why_not(capture: CapturedAnswer, *, rating: str | None, preference: bool) -
         return "no correction to prefer"
     if capture.correction is not None:
         return None
-    if capture.finish_reason == "length":
-        return "the answer was cut at its length"
-    return "rated down and not corrected" if capture.rating == "down" and rating != "down" else None
+    if capture.rating == "down" and rating != "down":
+        return "rated down and not corrected"
+    return "the answer was cut at its length" if capture.finish_reason == "length" else None

@@ -10,6 +10,7 @@ from redis.exceptions import RedisError
 
 from contracts.errors import Conflict, InvalidValue, MissingParameter, NotFound, ServiceUnavailable
 from contracts.files import StoredFile
+from contracts.jobs import JobStatus
 from contracts.keys import ApiKey
 from contracts.releases import (
     FINAL_STATES,
@@ -79,10 +80,18 @@ class ReleaseObject(BaseModel):
         return cls(**known, share=share, entered_at=int(release.entered_at), policy=release.policy)
 
 
+class EvaluationProgress(BaseModel):
+    """How the evaluation's job stands, and what it told last."""
+
+    status: JobStatus
+    message: str | None
+
+
 class ReleaseDetails(ReleaseObject):
     """With every move that was made, the last look at this stage, and what was counted since."""
 
     moves: list[RecordedMove]
+    evaluation: EvaluationProgress | None
     evidence: Evidence | None
     figures: dict[Literal["stable", "candidate"], ArmFigures] | None
     controlled: bool
@@ -130,6 +139,7 @@ class ReleaseService:
         """Raises NotFound."""
         release = await asyncio.to_thread(self._require, release_id, key)
         moves = await asyncio.to_thread(self._releases.moves, release.id)
+        evaluation = await asyncio.to_thread(self._progress, release)
         figures, controlled = None, False
         try:
             if release.current_stage is not None:
@@ -140,6 +150,7 @@ class ReleaseService:
         return ReleaseDetails(
             **ReleaseObject.of(release).model_dump(),
             moves=moves,
+            evaluation=evaluation,
             evidence=release.evidence,
             figures=figures,
             controlled=controlled,
@@ -201,6 +212,13 @@ class ReleaseService:
         if file is None:
             raise InvalidValue(f"No such file: `{wanted.evaluation_file}`.", param="evaluation_file")
         return file
+
+    def _progress(self, release: Release) -> EvaluationProgress | None:
+        job = None if release.evaluation_job is None else self._jobs.get(release.evaluation_job)
+        if job is None:
+            return None
+        told = self._jobs.events(job.id, limit=1)
+        return EvaluationProgress(status=job.status, message=told[0].message if told else None)
 
     def _alias(self, name: str, key: ApiKey) -> Alias:
         for owner in (key.tenant, None):

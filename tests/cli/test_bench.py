@@ -58,6 +58,7 @@ def test_bench_measures_an_engine(flywheel: Flywheel, fake_engine: FakeEnginePro
     assert one["time_to_first_token_s"]["p50"] >= 0.1
     assert one["time_between_tokens_s"]["p50"] >= 0.05
     assert (one["output_tokens"], one["failures"]) == (20, 0)
+    assert len({request["body"]["user"] for request in fake_engine.requests()}) == 8
     assert (four["output_tokens"], four["failures"]) == (20, 0)
     assert one["output_tokens_per_s"] > 0
     assert picture.read_text().startswith("<svg")

@@ -68,6 +68,8 @@ def test_a_job_is_watched_to_its_end(run: Callable[..., str], jobs: JobRepositor
         _, fence = jobs.acquire(job.id, lease_s=60) or (None, 0)
         data = {"step": 1, "total_steps": 2, "train_loss": 1.25}
         jobs.add_event(job.id, fence, "Step 1/2", type="metrics", data=data)
+        measured = {"step": 1, "total_steps": 2, "valid_loss": 1.5}
+        jobs.add_event(job.id, fence, "Step 1/2: validation loss 1.5000", type="metrics", data=measured)
         jobs.finish(job.id, fence, "succeeded", message="The job succeeded.")
 
     worker = threading.Thread(target=work)
@@ -77,4 +79,6 @@ def test_a_job_is_watched_to_its_end(run: Callable[..., str], jobs: JobRepositor
     assert "step 1/2  loss 1.250" in shown
     assert shown.index("Created the job") < shown.index("step 1/2") < shown.index("The job succeeded.")
     assert shown.splitlines().count("  step 1/2  loss 1.250") == 1
+    assert "  Step 1/2: validation loss 1.5000" in shown.splitlines()
+    assert "  step 1/2" not in shown.splitlines()
     assert f"Job {job.id} is succeeded." in shown

@@ -1,6 +1,7 @@
 """vLLM's command line, from the catalogue and the settings."""
 
 import json
+import struct
 from pathlib import Path
 
 from contracts.settings import EngineSettings, Settings, TelemetrySettings
@@ -29,6 +30,27 @@ def test_a_text_engine_caches_prefixes_and_takes_adapters(monkeypatch):
     assert value_of(command.arguments, "--kv-cache-memory-bytes") == str(1 << 29)
     assert "VLLM_CPU_KVCACHE_SPACE" not in command.environment
     assert command.environment["OMP_NUM_THREADS"] == "3"
+
+
+def test_adapters_change_the_linear_layers_of_the_blocks_and_not_the_output(tmp_path: Path):
+    shapes = {
+        "model.embed_tokens.weight": [9, 4],
+        "model.layers.0.input_layernorm.weight": [4],
+        "model.layers.0.self_attn.q_proj.weight": [4, 4],
+        "model.layers.0.self_attn.q_proj.bias": [4],
+        "model.layers.1.mlp.down_proj.weight_packed": [4, 1],
+        "model.layers.1.mlp.down_proj.weight_scale": [4, 1],
+        "lm_head.weight": [9, 4],
+    }
+    header = {"__metadata__": {"format": "pt"}} | {name: {"shape": shape} for name, shape in shapes.items()}
+    content = json.dumps(header).encode()
+    (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", len(content)) + content)
+
+    arguments = build_command(TEXT, tmp_path, Settings(), "cpu").arguments
+    begin = arguments.index("--lora-target-modules") + 1
+    assert arguments[begin : begin + 2] == ("down_proj", "q_proj")
+    assert begin + 2 == len(arguments) or arguments[begin + 2].startswith("--")
+    assert "--lora-target-modules" not in build_command(TEXT, Path("/weights"), Settings(), "cpu").arguments
 
 
 def test_an_embedding_engine_pools_and_takes_no_adapters():

@@ -1,7 +1,10 @@
 """The job family `evaluate.release`: a candidate beside the stable model, on conversations that neither learnt from."""
 
 import hashlib
+import time
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from contracts.chat_dataset import ChatExample, parse_chat_examples
 from contracts.errors import InvalidTrainingFile
@@ -15,6 +18,8 @@ from workers.run import JobFailed, JobResult, JobRun
 MOST_ROWS = 500
 AT_ONCE = 4
 """Questions that engines are asked at once, so that they keep room for users."""
+TELL_EVERY_S = 5.0
+Score = TypeVar("Score")
 
 
 @job_family(EVALUATION_FAMILY)
@@ -29,12 +34,15 @@ def evaluate_release(spec: EvaluationSpec, run: JobRun) -> JobResult:
     with ThreadPoolExecutor(AT_ONCE) as threads:
         for model in (stable, candidate):
             model.wait_until_served()
-        likelihoods = paired(*_per_token(stable, candidate, threads, examples), confidence=spec.confidence)
+        likelihoods = paired(*_per_token(stable, candidate, threads, examples, run), confidence=spec.confidence)
         run.metrics(
             f"Log-likelihood a token: {likelihoods.stable:.4f} and {likelihoods.candidate:.4f}.",
             {"log_likelihood": likelihoods.model_dump()},
         )
-        similarities = (list(threads.map(model.similarity, examples)) for model in (stable, candidate))
+        similarities = (
+            _telling(run, f"Answers of `{model.card.name}`", threads.map(model.similarity, examples), len(examples))
+            for model in (stable, candidate)
+        )
         similarity = paired(*similarities, confidence=spec.confidence)
     evaluation = Evaluation(confidence=spec.confidence, log_likelihood=likelihoods, similarity=similarity)
     run.metrics(
@@ -45,11 +53,28 @@ def evaluate_release(spec: EvaluationSpec, run: JobRun) -> JobResult:
 
 
 def _per_token(
-    stable: EvaluatedModel, candidate: EvaluatedModel, threads: ThreadPoolExecutor, examples: list[ChatExample]
+    stable: EvaluatedModel,
+    candidate: EvaluatedModel,
+    threads: ThreadPoolExecutor,
+    examples: list[ChatExample],
+    run: JobRun,
 ) -> tuple[list[float], list[float]]:
     """Per token of the stable model's tokenizer for both, so that models with different tokenizers compare."""
-    rows = list(threads.map(lambda row: (stable.log_likelihood(row), candidate.log_likelihood(row)), examples))
+    both = threads.map(lambda row: (stable.log_likelihood(row), candidate.log_likelihood(row)), examples)
+    rows = _telling(run, "Log-likelihoods", both, len(examples))
     return [old / count for (old, count), _ in rows], [new / count for (_, count), (new, _) in rows]
+
+
+def _telling(run: JobRun, what: str, scores: Iterable[Score], of: int) -> list[Score]:
+    """All of them; how many there are is told every few seconds."""
+    found: list[Score] = []
+    told_at = time.monotonic()
+    for score in scores:
+        found.append(score)
+        if time.monotonic() - told_at >= TELL_EVERY_S and len(found) < of:
+            run.message(f"{what}: {len(found)} of {of} conversations.")
+            told_at = time.monotonic()
+    return found
 
 
 def _card(name: str, run: JobRun) -> ModelCard:

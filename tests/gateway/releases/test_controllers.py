@@ -168,6 +168,7 @@ async def test_of_controllers_that_begin_an_evaluation_at_once_one_jobs_result_c
     jobs = JobRepository(releasing.gateway.database)
     theirs: list[Job] = jobs.page(tenant=releasing.tenant, family="evaluate.")
     assert [job.id for job in theirs if job.status == "queued"] == [releasing.release(release)["evaluation_job"]]
+    assert releasing.release(release)["evaluation"]["status"] == "queued"
     assert jobs.page(tenant=releasing.tenant, family="finetune.") == []
     assert releasing.states(release) == ["built"]
     assert releasing.call("GET", "/v1/fine_tuning/jobs").json()["data"] == []

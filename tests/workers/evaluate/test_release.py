@@ -102,6 +102,16 @@ def test_both_models_are_asked_about_each_answer(workshop: Workshop, engines: li
         assert (generated["messages"], generated["temperature"]) == (ROW["messages"][:1], 0)
 
 
+def test_how_far_it_is_is_told(workshop: Workshop, engines: list[FakeEngineProcess], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("workers.evaluate.release.TELL_EVERY_S", 0.0)
+    job = job_on(workshop, CONTENT)
+    workshop.run(job, evaluate_release)
+    told = workshop.messages(job)
+    assert "Log-likelihoods: 1 of 10 conversations." in told
+    assert "Answers of `new`: 9 of 10 conversations." in told
+    assert evaluation_of(workshop, job).similarity.rows == 10
+
+
 def test_an_engine_that_fails_now_and_then_is_asked_again(workshop: Workshop, engines: list[FakeEngineProcess]):
     engines[0].behaviour(status=500, for_requests=3)
     job = job_on(workshop, CONTENT)
