@@ -81,3 +81,9 @@ class Metrics:
             ["result"],
             registry=registry,
         )
+        self.jobs = Gauge(
+            "flywheel_jobs",
+            "Jobs that have not ended, of all gateways and workers; none while the database is away.",
+            ["queue", "state"],
+            registry=registry,
+        )
