@@ -78,7 +78,7 @@ class Silent:
 def main(task_file: str, address: str) -> None:
     die_with_parent()
     module, task = pickle.loads(Path(task_file).read_bytes())  # noqa: S301 our parent wrote it a moment ago
-    choose_environment(task)
+    choose_environment(task.weights)
     if os.environ["RANK"] == "0":
         _first(module, task, ReportsByLine(address))
     else:
