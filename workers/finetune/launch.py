@@ -1,4 +1,4 @@
-"""Starts a training: in this process, or in several by torchrun that report to this one."""
+"""Starts a training: in this process, or by torchrun in several that report to this one, on one machine or more."""
 
 import importlib
 import os
@@ -11,7 +11,7 @@ from workers.run import JobRun
 def train(module: str, task: TrainingTask, run: JobRun) -> Trained:
     """Runs `train(task, run)` of the module, which imports torch. Raises JobFailed, and what `run.check` raises."""
     choose_environment(task.weights)
-    if run.resources.processes > 1:
+    if run.resources.processes > 1 or run.resources.machines is not None:
         from workers.finetune.torchrun import train_in_processes
 
         return train_in_processes(module, task, run, run.resources.processes)

@@ -52,13 +52,18 @@ def begin(task: TrainingTask) -> None:
     """Sets what holds for the process: threads, the seed, quiet libraries."""
     _quieten_libraries()
     if task.threads is not None:
-        torch.set_num_threads(max(1, task.threads // processes()))
+        torch.set_num_threads(max(1, task.threads // processes_here()))
     transformers.set_seed(task.spec.seed)
 
 
 def processes() -> int:
-    """How many train together (torchrun sets it)."""
+    """How many train together, over all machines (torchrun sets it)."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def processes_here() -> int:
+    """Those of them on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def on_gpu() -> bool:
