@@ -11,13 +11,14 @@ DEV := .flywheel/envs/dev/bin
 SERVICES := cli gateway engine worker
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test test-long lint lock clean bench-adapters bench-fairness bench-gateway bench-routing bench-semantic-cache dashboards profile-gateway
+.PHONY: help up down test test-long lint lock clean bench-adapters bench-fairness bench-finetune bench-gateway bench-routing bench-semantic-cache dashboards profile-gateway
 
 help: ## Show this list.
 	@echo "Usage: make TARGET [VARIABLE=value]"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "Variables of up: PORT=8000 (the gateway's port), EMBEDDINGS=1 (start the embedding engine too)."
 	@echo "Variables of bench-adapters: QUICK=1 (a fake engine, Flywheel's own time only, about a minute)."
+	@echo "Variables of bench-finetune: QUICK=1 (without an engine, under 4 minutes)."
 	@echo "Variables of bench-gateway: QUICK=1 (fewer and shorter rounds, under 5 minutes), ENGINE=http://127.0.0.1:8100 (a vLLM to compare with)."
 	@echo "Variables of bench-routing: QUICK=1 (engines that only simulate a prefix cache, about a minute)."
 	@echo "Variables of profile-gateway: WHAT=pass-through or cache-hit."
@@ -58,6 +59,10 @@ bench-adapters: ## Measure how soon adapters answer and what they cost in memory
 bench-fairness: ## Measure what a tenant feels of another one's flood; the last line is JSON.
 	@$(PYTHON) cli/bootstrap.py dev
 	@$(DEV)/python -m loadtests.fairness
+
+bench-finetune: ## Measure a fine-tuning job beside the bare trl and peft loop; the last line is JSON.
+	@$(PYTHON) cli/bootstrap.py dev engine worker $(if $(filter-out 0,$(QUICK)),,gateway)
+	@$(DEV)/python -m loadtests.finetune $(if $(filter-out 0,$(QUICK)),--quick)
 
 bench-routing: ## Measure prefix-aware routing beside round robin, over two engines; the last line is JSON.
 	@$(PYTHON) cli/bootstrap.py dev $(if $(filter-out 0,$(QUICK)),,engine)

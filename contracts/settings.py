@@ -185,6 +185,15 @@ class WorkerSettings(Section):
     processes: PositiveInt = Field(
         1, description="Processes that a fine-tuning job trains in, by torchrun; as many as the machine has GPUs."
     )
+    machines: PositiveInt = Field(
+        1,
+        description="Machines that train a job together, each in `processes` processes; those beside the worker's run "
+        "`python -m workers.finetune.follower`, and all have `scratch_dir` and the weights on disks that they share.",
+    )
+    meeting_point: str = Field(
+        "localhost:29500",
+        description="Host and port at which the other machines reach the worker's, to train together.",
+    )
 
 
 class ReleaseSettings(Section):

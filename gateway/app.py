@@ -26,7 +26,7 @@ from gateway.api.job_lifecycle import JobLifecycle
 from gateway.api.job_quota import JobQuota
 from gateway.api.models import ModelService
 from gateway.api.openapi import install_openapi
-from gateway.api.operations import Probes, create_operations_router
+from gateway.api.operations import Exposition, Probes, create_operations_router
 from gateway.api.releases import ReleaseService
 from gateway.api.uploads import UploadService
 from gateway.auth.address import AddressGuard, create_edge_limiter
@@ -75,6 +75,7 @@ from store.demand import DemandStore
 from store.feedback import FeedbackRepository
 from store.files import FileRepository
 from store.job_checkpoints import CheckpointRepository
+from store.job_counts import JobCounts
 from store.job_queue import JobQueue, create_celery
 from store.job_usage import JobUsage
 from store.jobs import JobRepository
@@ -235,7 +236,10 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(resource.router)
     app.include_router(
         create_operations_router(
-            limiter, settings.limits.edge_requests_per_minute, Probes(database, redis, fleet), metrics
+            limiter,
+            settings.limits.edge_requests_per_minute,
+            Probes(database, redis, fleet),
+            Exposition(metrics, JobCounts(database)),
         )
     )
     app.add_middleware(

@@ -93,6 +93,12 @@ class Metrics:
             ["result"],
             registry=registry,
         )
+        self.jobs = Gauge(
+            "flywheel_jobs",
+            "Jobs that have not ended, of all gateways and workers; none while the database is away.",
+            ["queue", "state"],
+            registry=registry,
+        )
         self._begin_at_nought()
 
     def _begin_at_nought(self) -> None:

@@ -28,6 +28,7 @@ from pathlib import Path
 
 import psutil
 
+from contracts.models import ModelCard
 from tests.adapter_stage import MODEL, AdapterStage
 from tests.processes import ROOT
 
@@ -65,12 +66,19 @@ def measure(what: str, rounds: int, once: Callable[[int], float]) -> dict[str, f
     return {"p50_s": round(statistics.median(took), 3), "max_s": round(max(took), 3), "rounds": rounds}
 
 
-def measure_times(stage: AdapterStage) -> dict[str, dict[str, float]]:
+def measure_new(stage: AdapterStage) -> tuple[dict[str, float], list[ModelCard]]:
+    """The cards are those that are registered afterwards."""
     cards = [stage.make_adapter(seed) for seed in range(ADAPTERS)]
 
     def new(number: int) -> float:
         stage.register(cards[number])
         return stage.first_token_s(cards[number].name)
+
+    return measure("new", ADAPTERS, new), cards
+
+
+def measure_times(stage: AdapterStage) -> dict[str, dict[str, float]]:
+    new, cards = measure_new(stage)
 
     def evicted(_number: int) -> float:
         time.sleep(2)  # past the residence of those that must leave
@@ -81,7 +89,7 @@ def measure_times(stage: AdapterStage) -> dict[str, dict[str, float]]:
         return stage.first_token_s(stage.loaded()[number % PLACES])
 
     return {
-        "new": measure("new", ADAPTERS, new),
+        "new": new,
         "evicted": measure("evicted", ADAPTERS, evicted),
         "loaded": measure("loaded", ADAPTERS, loaded),
     }

@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 
 from contracts.invalidation import Invalidation
 from contracts.jobs import RetryPolicy
-from contracts.settings import Settings
+from contracts.settings import Settings, WorkerSettings
 from store.artifacts import ArtifactStore
 from store.database import Database
 from store.files import FileRepository
@@ -34,7 +34,7 @@ from telemetry.traces import configure_traces
 from workers.engines import Engines
 from workers.news import NewsThread
 from workers.registry import JobFamilies
-from workers.run import JobResources, Room
+from workers.run import JobResources, Machines, Room
 from workers.runner import JobRunner, RunnerRules
 from workers.scratch import remove_ownerless
 from workers.stop import StopRequest
@@ -42,6 +42,7 @@ from workers.sweeper import Sweeper
 
 SERVICE = "flywheel-worker"
 TRACE_FLUSH_S = 5.0
+TASK_OF_ALL = "together/task"
 
 log = structlog.get_logger(__name__)
 
@@ -83,6 +84,7 @@ def _run_in_child(settings: Settings, families: JobFamilies, stop: StopRequest, 
         room=Room(JobUsage(database), settings.worker.artifact_quota_bytes, settings.worker.scratch_quota_bytes),
         threads=settings.worker.threads,
         processes=settings.worker.processes,
+        machines=machines_of(settings.worker, scratch_parent(settings)),
         checkpoint_every_s=settings.worker.checkpoint_every_s,
     )
     scratch = scratch_parent(settings)
@@ -168,6 +170,12 @@ def _retry_policy(settings: Settings) -> RetryPolicy:
         first_pause_s=worker.retry_pause_s,
         longest_pause_s=worker.max_retry_pause_s,
     )
+
+
+def machines_of(worker: WorkerSettings, scratch: Path) -> Machines | None:
+    if worker.machines == 1:
+        return None
+    return Machines(worker.machines, worker.meeting_point, scratch / TASK_OF_ALL)
 
 
 def scratch_parent(settings: Settings) -> Path:

@@ -42,8 +42,20 @@ class Room:
 
 
 @dataclass(frozen=True, slots=True)
+class Machines:
+    """Those that train a job together: how many, where they meet, and the file in which all find what to do."""
+
+    count: int
+    meeting_point: str
+    task_file: Path
+
+
+@dataclass(frozen=True, slots=True)
 class JobResources:
-    """What every job may read and write. `threads` is None for one thread a core, over all `processes`."""
+    """What every job may read and write. `threads` is None for one thread a core, over all `processes` of a machine.
+
+    `machines` is None for this one alone.
+    """
 
     models: ModelRepository
     files: FileRepository
@@ -53,6 +65,7 @@ class JobResources:
     room: Room
     threads: int | None
     processes: int = 1
+    machines: Machines | None = None
     checkpoint_every_s: float = 60.0
 
 

@@ -1,6 +1,7 @@
 import shutil
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,16 +10,18 @@ import yaml
 from tests.deploy.settings_names import variables
 from tests.processes import ROOT
 
-BASE = ROOT / "k8s/base"
+BASE, TRAINERS = ROOT / "k8s/base", ROOT / "k8s/trainers"
 SERVICES = ("gateway", "engine", "worker", "releases")
 
 
-def kustomization() -> dict[str, Any]:
-    return yaml.safe_load((BASE / "kustomization.yaml").read_text())
+def kustomization(folder: Path = BASE) -> dict[str, Any]:
+    return yaml.safe_load((folder / "kustomization.yaml").read_text())
 
 
-def manifests() -> list[dict[str, Any]]:
-    return [manifest for name in kustomization()["resources"] for manifest in yaml.safe_load_all((BASE / name).open())]
+def manifests(*folders: Path) -> list[dict[str, Any]]:
+    """Of all folders if none is named."""
+    files = [folder / name for folder in folders or (BASE, TRAINERS) for name in kustomization(folder)["resources"]]
+    return [manifest for file in files if file.is_file() for manifest in yaml.safe_load_all(file.open())]
 
 
 def environment(name: str) -> dict[str, str]:
@@ -41,6 +44,21 @@ def test_every_variable_is_a_setting() -> None:
         named |= {variable["name"] for variable in pod["containers"][0].get("env", [])}
     assert "FLYWHEEL_GATEWAY__HOST" in named
     assert named <= set(variables())
+
+
+def test_trainers_are_as_many_as_their_worker_expects_and_meet_at_the_first_one() -> None:
+    service, trainers = manifests(TRAINERS)
+    (container,) = trainers["spec"]["template"]["spec"]["containers"]
+    settings = {variable["name"]: variable["value"] for variable in container["env"]}
+    assert int(settings["FLYWHEEL_WORKER__MACHINES"]) == trainers["spec"]["replicas"]
+    assert settings["FLYWHEEL_WORKER__PROCESSES"] == container["resources"]["limits"]["nvidia.com/gpu"]
+    host = settings["FLYWHEEL_WORKER__MEETING_POINT"].partition(":")[0]
+    assert host == f"{trainers['metadata']['name']}-0.{service['metadata']['name']}"
+    mounted = [mount["mountPath"] for mount in container["volumeMounts"]]
+    assert any(settings["FLYWHEEL_WORKER__SCRATCH_DIR"].startswith(f"{path}/") for path in mounted)
+    assert kustomization(TRAINERS)["images"] == [
+        image for image in kustomization()["images"] if "worker" in image["name"]
+    ]
 
 
 def test_the_placeholder_pepper_is_refused_by_the_gateway() -> None:
@@ -162,4 +180,4 @@ def test_what_runs_more_than_once_is_spread_and_not_taken_away_at_once() -> None
 def test_kustomize_builds_the_base() -> None:
     run = subprocess.run(["kubectl", "kustomize", str(BASE)], capture_output=True, text=True, check=True)
     built = [manifest["kind"] for manifest in yaml.safe_load_all(run.stdout)]
-    assert len(built) == len(manifests()) + 2
+    assert len(built) == len(manifests(BASE)) + 2

@@ -4,6 +4,7 @@ import json
 
 import httpx
 
+from store.jobs import JobRepository
 from tests.gateway.conftest import CHAT, MODEL, Serving, chat_body, wait_until
 from tests.gateway_process import GatewayProcess
 
@@ -25,6 +26,25 @@ async def test_metrics_count_requests_tokens_and_cache(serving: Serving):
     assert f'flywheel_tokens_total{{direction="output",model="{MODEL}"}}' in text
     assert f'flywheel_time_to_first_token_seconds_count{{model="{MODEL}"}}' in text
     assert "no-such-model-of-a-stranger" not in text
+
+
+def test_metrics_tell_how_many_jobs_wait_and_run_in_each_queue(gateway: GatewayProcess):
+    jobs = JobRepository(gateway.database)
+    names = [f'flywheel_jobs{{queue="cpu",state="{state}"}}' for state in ("queued", "running")]
+
+    def told() -> list[float]:
+        lines = httpx.get(f"{gateway.url}/metrics").text.splitlines()
+        values = dict(line.rsplit(" ", 1) for line in lines if line.startswith("flywheel_jobs{"))
+        assert len(values) == 8
+        return [float(values[name]) for name in names]
+
+    queued, running = told()
+    waits, runs = (jobs.create(family="f", tenant="acme", spec={}, trace_context={}) for _ in range(2))
+    assert jobs.acquire(runs.id, lease_s=60) is not None
+    assert told() == [queued + 1, running + 1]
+    for job in (waits, runs):
+        jobs.cancel(job.id, tenant="acme")
+    assert told() == [queued, running]
 
 
 def test_the_documentation_describes_every_route_and_loads_nothing_from_elsewhere(gateway: GatewayProcess):

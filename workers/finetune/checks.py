@@ -50,7 +50,7 @@ def check_data(task: TrainingTask, run: JobRun) -> None:
 
 
 def _load_tokenizer(task: TrainingTask) -> Any:
-    choose_environment(task)
+    choose_environment(task.weights)
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(task.weights)

@@ -9,7 +9,7 @@ from contracts.fine_tuning import ClassificationSpec
 from workers.finetune.base import load_tokenizer
 from workers.finetune.encoders import LEARNING_RATE, encoder_trainer, label_ids, unknown_label
 from workers.finetune.files import load_rows
-from workers.finetune.hyperparameters import plan_training
+from workers.finetune.hyperparameters import FEWEST_EPOCHS, plan_training
 from workers.finetune.output import write_whole
 from workers.finetune.scores import accuracy, macro_f1
 from workers.finetune.task import Reporter, Trained, TrainingTask
@@ -31,7 +31,12 @@ def train(task: TrainingTask, run: Reporter) -> Trained:
                 raise unknown_label(row.label, numbered.number)
             encoded = tokenizer(row.text, truncation=True, max_length=task.base.context_length)
             rows[name].append({"input_ids": encoded["input_ids"], "labels": labels[row.label]})
-    plan = plan_training(spec.hyperparameters, examples=len(rows["training_file"]), learning_rate=LEARNING_RATE)
+    plan = plan_training(
+        spec.hyperparameters,
+        examples=len(rows["training_file"]),
+        learning_rate=LEARNING_RATE,
+        fewest_epochs=FEWEST_EPOCHS[spec.method],
+    )
     run.message(
         f"Training on {len(rows['training_file'])} texts with {len(labels)} labels: {plan.epochs} epochs of batches of "
         f"{plan.batch_size}, {plan.total_steps} steps."
@@ -51,6 +56,7 @@ def train(task: TrainingTask, run: Reporter) -> Trained:
     return Trained(
         tokens=plan.epochs * sum(len(row["input_ids"]) for row in rows["training_file"]),
         metrics=measured.metrics(plan),
+        earlier_s=measured.earlier_s,
         form="full",
         task="classify",
     )

@@ -69,6 +69,7 @@ def train(task: TrainingTask, run: Reporter) -> Trained:
     return Trained(
         tokens=plan.epochs * sum(len(ids) for row in rows["training_file"] for ids in row.values()),
         metrics=measured.metrics(plan),
+        earlier_s=measured.earlier_s,
         form=form,
     )
 

@@ -7,7 +7,7 @@ from statistics import median
 
 from contracts.fine_tuning import FineTuningSpec
 from contracts.models import ModelCard
-from workers.finetune.hyperparameters import plan_training
+from workers.finetune.hyperparameters import FEWEST_EPOCHS, plan_training
 
 TOKENS_PER_SECOND = "trained_tokens_per_second"
 """The metric of a model's card that tells how fast it was trained, loading and measuring included."""
@@ -51,7 +51,8 @@ def estimate(
     """
     if spec.method not in BY_SIZE and spec.hyperparameters.n_epochs == "auto":
         return None
-    epochs = plan_training(spec.hyperparameters, examples=rows, learning_rate=0.0).epochs
+    fewest = FEWEST_EPOCHS.get(spec.method, 1)
+    epochs = plan_training(spec.hyperparameters, examples=rows, learning_rate=0.0, fewest_epochs=fewest).epochs
     trained = epochs * tokens
     latest = sorted(made_before, key=lambda card: card.created_at, reverse=True)
     speeds = [card.metrics[TOKENS_PER_SECOND] for card in latest if card.metrics.get(TOKENS_PER_SECOND)][:LATEST]

@@ -10,6 +10,8 @@ EXAMPLES_SEEN = 180
 MOST_EPOCHS = 10
 LARGE_BATCH = 16
 SMALL_BATCH = 4
+FEWEST_EPOCHS = {"classification": 3, "token_classification": 3}
+"""By method. A new layer has to be learnt from nothing, and encoders are small (Devlin et al., 2019: 2 to 4 epochs)."""
 RANK = 16
 VIRTUAL_TOKENS = 16
 
@@ -41,9 +43,12 @@ def plan_training(
     learning_rate: float,
     auto_epochs: int | None = None,
     auto_batch: int | None = None,
+    fewest_epochs: int = 1,
 ) -> TrainingPlan:
     """`auto_epochs` and `auto_batch` are of methods for which the size of the data is not the measure."""
-    epochs = (auto_epochs or _epochs_for(examples)) if wanted.n_epochs == "auto" else wanted.n_epochs
+    epochs = (
+        (auto_epochs or max(fewest_epochs, _epochs_for(examples))) if wanted.n_epochs == "auto" else wanted.n_epochs
+    )
     batch_size = (auto_batch or _batch_for(examples)) if wanted.batch_size == "auto" else wanted.batch_size
     multiplier = 1.0 if wanted.learning_rate_multiplier == "auto" else wanted.learning_rate_multiplier
     return TrainingPlan(

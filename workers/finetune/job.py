@@ -39,8 +39,8 @@ def fine_tune(spec: FineTuningSpec, run: JobRun, training: str) -> JobResult:
     check_data(task, run)
     began_at = time.monotonic()
     trained = train(training, task, run)
-    # A job that went on from a checkpoint has trained only a part of its tokens now, which tells no speed.
-    speed = {TOKENS_PER_SECOND: round(trained.tokens / (time.monotonic() - began_at), 1)} if run.fence == 1 else {}
+    undisturbed_s = time.monotonic() - began_at + trained.earlier_s
+    speed = {TOKENS_PER_SECOND: round(trained.tokens / undisturbed_s, 1)}
     run.check(may_save=True)
     digest = run.resources.artifacts.upload_folder(task.output, run.artifact_folder)
     if trained.form == "unserved":

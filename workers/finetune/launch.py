@@ -1,7 +1,8 @@
-"""Starts a training: in this process, or in several by torchrun that report to this one."""
+"""Starts a training: in this process, or by torchrun in several that report to this one, on one machine or more."""
 
 import importlib
 import os
+from pathlib import Path
 
 from workers.finetune.task import Trained, TrainingTask
 from workers.run import JobRun
@@ -9,8 +10,8 @@ from workers.run import JobRun
 
 def train(module: str, task: TrainingTask, run: JobRun) -> Trained:
     """Runs `train(task, run)` of the module, which imports torch. Raises JobFailed, and what `run.check` raises."""
-    choose_environment(task)
-    if run.resources.processes > 1:
+    choose_environment(task.weights)
+    if run.resources.processes > 1 or run.resources.machines is not None:
         from workers.finetune.torchrun import train_in_processes
 
         return train_in_processes(module, task, run, run.resources.processes)
@@ -18,9 +19,9 @@ def train(module: str, task: TrainingTask, run: JobRun) -> Trained:
     return trained
 
 
-def choose_environment(task: TrainingTask) -> None:
+def choose_environment(weights: Path) -> None:
     """Libraries read these when they are imported."""
-    if task.weights.is_dir():
+    if weights.is_dir():
         os.environ["HF_HUB_OFFLINE"] = "1"  # local weights must never make the libraries ask a hub
     # Threads that wait for each other in a busy loop take the cores from engines beside them, and from each other
     # (gcc.gnu.org/onlinedocs/libgomp, "OMP_WAIT_POLICY").

@@ -73,7 +73,7 @@ def train(task: TrainingTask, run: Reporter) -> Trained:
     tell_perplexities(run, plan.total_steps, metrics)
     write_whole(trainer.model.base_model, tokenizer, task)
     copy_missing(task.weights, task.output, SENTENCE_FILES)
-    return Trained(plan.epochs * tokens, metrics, form="full", task="embed")
+    return Trained(plan.epochs * tokens, metrics, form="full", task="embed", earlier_s=measured.earlier_s)
 
 
 def _rows(task: TrainingTask, tokenizer: PreTrainedTokenizerBase, length: int) -> dict[str, list[dict[str, Any]]]:

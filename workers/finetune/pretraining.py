@@ -65,7 +65,7 @@ def train(task: TrainingTask, run: Reporter) -> Trained:
     metrics = measured.metrics(plan) | perplexities(measured, general_before, _general_loss(trainer, general))
     tell_perplexities(run, plan.total_steps, metrics)
     form = write_causal(trainer.model, tokenizer, task, adaptation)
-    return Trained(plan.epochs * sum(map(len, blocks["training_file"])), metrics, form)
+    return Trained(plan.epochs * sum(map(len, blocks["training_file"])), metrics, form, earlier_s=measured.earlier_s)
 
 
 def perplexities(measured: Measured, general_before: float | None, general_after: float | None) -> dict[str, float]:

@@ -37,8 +37,12 @@ class Progress(TrainerCallback):
         wanted = {f"eval_{name}": f"valid_{name}" for name in ("loss", *self._names)}
         return {wanted[name]: round(float(value), 6) for name, value in measured.items() if name in wanted}
 
+    def time_of_earlier_steps(self, took_s: float) -> float:
+        """Of the steps before the first one of this training, if the others `took_s` in all."""
+        return took_s * self._first_step / (self._total - self._first_step)
+
     def on_train_begin(self, _args: TrainingArguments, state: TrainerState, _control: TrainerControl, **_: Any) -> None:
-        self._began_at, self._first_step = time.monotonic(), state.global_step
+        self._began_at, self._first_step, self._total = time.monotonic(), state.global_step, state.max_steps
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
         self._run.check(may_save=True)

@@ -1,4 +1,7 @@
-"""`python -m workers.finetune.rank TASK SOCKET`: one of several processes that train together. torchrun starts it."""
+"""`python -m workers.finetune.rank TASK [SOCKET]`: one of several processes that train together. torchrun starts it.
+
+The socket is that of the worker, for the first process.
+"""
 
 import dataclasses
 import importlib
@@ -75,10 +78,10 @@ class Silent:
     def latest_checkpoint(self, target: Path) -> int | None: ...
 
 
-def main(task_file: str, address: str) -> None:
+def main(task_file: str, address: str = "") -> None:
     die_with_parent()
     module, task = pickle.loads(Path(task_file).read_bytes())  # noqa: S301 our parent wrote it a moment ago
-    choose_environment(task)
+    choose_environment(task.weights)
     if os.environ["RANK"] == "0":
         _first(module, task, ReportsByLine(address))
     else:

@@ -79,7 +79,12 @@ def train(task: TrainingTask, run: Reporter) -> Trained:
     )
     measured = run_trainer(trainer, plan, task, run, names=NAMES)
     form = write_causal(trainer.model, tokenizer, task, adaptation)
-    return Trained(tokens=int(trainer.state.num_input_tokens_seen), metrics=measured.metrics(plan), form=form)
+    return Trained(
+        tokens=int(trainer.state.num_input_tokens_seen),
+        metrics=measured.metrics(plan),
+        earlier_s=measured.earlier_s,
+        form=form,
+    )
 
 
 def _batches(prompts: int, samples: int) -> dict[str, int]:

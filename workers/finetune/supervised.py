@@ -60,6 +60,7 @@ def train(task: TrainingTask, run: Reporter) -> Trained:
     return Trained(
         tokens=plan.epochs * sum(len(row.input_ids) for row in rows["training_file"]),
         metrics=measured.metrics(plan),
+        earlier_s=measured.earlier_s,
         form=form,
     )
 

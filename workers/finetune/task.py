@@ -42,13 +42,15 @@ class Trained:
     """What lies in the task's output folder, and how the training went.
 
     `form` is what can be done with it: `adapter` is loaded beside its base, `full` is served by an engine of its own,
-    and `unserved` only stored. `task` is None where it is the base's.
+    and `unserved` only stored. `task` is None where it is the base's. `earlier_s` is how long those steps
+    would have taken now which earlier attempts made, from whose checkpoint this one went on.
     """
 
     tokens: int
     metrics: dict[str, float] = field(default_factory=dict)
     form: Literal["adapter", "full", "unserved"] = "adapter"
     task: EngineTask | None = None
+    earlier_s: float = 0.0
 
 
 class Reporter(Protocol):

@@ -16,7 +16,7 @@ from workers.finetune.base import load_tokenizer
 from workers.finetune.chat_tokens import IGNORED
 from workers.finetune.encoders import LEARNING_RATE, encoder_trainer, label_ids, unknown_label
 from workers.finetune.files import load_rows
-from workers.finetune.hyperparameters import plan_training
+from workers.finetune.hyperparameters import FEWEST_EPOCHS, plan_training
 from workers.finetune.output import write_whole
 from workers.finetune.scores import entity_f1
 from workers.finetune.task import Reporter, Trained, TrainingTask
@@ -37,7 +37,12 @@ def train(task: TrainingTask, run: Reporter) -> Trained:
             if unknown := next((tag for tag in row.ner_tags if tag not in tags), None):
                 raise unknown_label(unknown, numbered.number)
             rows[name].append(_encode(row, tags, tokenizer, longest=task.base.context_length))
-    plan = plan_training(spec.hyperparameters, examples=len(rows["training_file"]), learning_rate=LEARNING_RATE)
+    plan = plan_training(
+        spec.hyperparameters,
+        examples=len(rows["training_file"]),
+        learning_rate=LEARNING_RATE,
+        fewest_epochs=FEWEST_EPOCHS[spec.method],
+    )
     run.message(
         f"Training on {len(rows['training_file'])} texts with {len(tags)} tags: {plan.epochs} epochs of batches of "
         f"{plan.batch_size}, {plan.total_steps} steps."
@@ -60,6 +65,7 @@ def train(task: TrainingTask, run: Reporter) -> Trained:
     return Trained(
         tokens=plan.epochs * sum(len(row["input_ids"]) for row in rows["training_file"]),
         metrics=measured.metrics(plan),
+        earlier_s=measured.earlier_s,
         form="full",
         task="token_classify",
     )

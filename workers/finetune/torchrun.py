@@ -1,4 +1,6 @@
-"""A training in several processes on this machine: torchrun starts them, and they report to the one that has the job.
+"""A training in several processes: torchrun starts them, and they report to the one that has the job.
+
+On other machines workers/finetune/follower.py starts them.
 
 The first of them is connected to the job's process by a socket: a line of JSON for each call, and one back when it is
 done. What stops the job ends them all; if the job's process dies, so do they.
@@ -14,12 +16,13 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from workers.finetune.task import Trained, TrainingTask
-from workers.run import JobFailed, JobRun
+from workers.run import JobFailed, JobRun, Machines
 
 POLL_S = 0.5
 END_S = 5.0
@@ -28,14 +31,26 @@ END_S = 5.0
 def train_in_processes(module: str, task: TrainingTask, run: JobRun, count: int) -> Trained:
     """Raises JobFailed, and what `run.check` raises, once no process is left."""
     task.scratch.mkdir(parents=True, exist_ok=True)
-    address, task_file, log_file = (task.scratch / name for name in ("socket", "task", "log"))
+    machines = run.resources.machines
+    task_file, log_file = task.scratch / "task", task.scratch / "log"
+    if machines is not None:
+        task_file = machines.task_file
+        task_file.parent.mkdir(parents=True, exist_ok=True)
     task_file.write_bytes(pickle.dumps((module, task)))
-    run.message(f"Training in {count} processes.")
-    with socket.socket(socket.AF_UNIX) as listener, log_file.open("wb") as log:
+    where = "" if machines is None else f" on each of {machines.count} machines"
+    run.message(f"Training in {count} {'process' if count == 1 else 'processes'}{where}.")
+    with (
+        # Not in the scratch folder, whose path may be longer than a socket's may be (unix(7): 107 bytes).
+        tempfile.TemporaryDirectory(prefix="flywheel-") as folder,
+        socket.socket(socket.AF_UNIX) as listener,
+        log_file.open("wb") as log,
+    ):
+        address = Path(folder) / "socket"
         listener.bind(str(address))
         listener.listen()
         listener.settimeout(POLL_S)
-        with _processes(_command(count, task_file, address), task, count, log) as torchrun:
+        command = torchrun_command(count, task_file, address, machines)
+        with _processes(command, torchrun_environment(task.threads, count, machines), log) as torchrun:
             trained = _Line(listener, torchrun, run).follow()
     if trained is None:
         sys.stderr.write(log_file.read_text(errors="replace")[-8000:])
@@ -103,10 +118,7 @@ class _Line:
 
 
 @contextlib.contextmanager
-def _processes(command: list[str], task: TrainingTask, count: int, log: Any) -> Iterator[subprocess.Popen[bytes]]:
-    threads = max(1, (task.threads or os.cpu_count() or 1) // count)
-    # What the library keeps between processes on one machine goes over the loopback device.
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "GLOO_SOCKET_IFNAME": "lo"}
+def _processes(command: list[str], environment: dict[str, str], log: Any) -> Iterator[subprocess.Popen[bytes]]:
     torchrun = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True)
     try:
         yield torchrun
@@ -118,8 +130,22 @@ def _processes(command: list[str], task: TrainingTask, count: int, log: Any) -> 
             torchrun.wait()
 
 
-def _command(count: int, task_file: Path, address: Path) -> list[str]:
-    rendezvous = ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", "--rdzv-id", secrets.token_hex(8)]
-    processes = ["--nnodes", "1", "--nproc-per-node", str(count)]
-    worker = ["-m", "workers.finetune.rank", str(task_file), str(address)]
-    return [sys.executable, "-m", "workers.finetune.tied", *processes, *rendezvous, *worker]
+def torchrun_environment(threads: int | None, count: int, machines: Machines | None) -> dict[str, str]:
+    """Cores are shared out. What processes of one machine keep among them goes over the loopback device."""
+    own = {"OMP_NUM_THREADS": str(max(1, (threads or os.cpu_count() or 1) // count))}
+    return {**os.environ, **own} | ({"GLOO_SOCKET_IFNAME": "lo"} if machines is None else {})
+
+
+def torchrun_command(
+    count: int, task_file: Path, address: Path | None, machines: Machines | None, *, rank: int = 0
+) -> list[str]:
+    """`count` processes on this machine, which is the one with `rank`. Only the first one has an `address`."""
+    if machines is None:
+        meeting = ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", "--rdzv-id", secrets.token_hex(8)]
+        meeting += ["--nnodes", "1"]
+    else:
+        host, _, port = machines.meeting_point.rpartition(":")
+        meeting = ["--master-addr", host, "--master-port", port]
+        meeting += ["--nnodes", str(machines.count), "--node-rank", str(rank)]
+    worker = ["-m", "workers.finetune.rank", str(task_file), *([] if address is None else [str(address)])]
+    return [sys.executable, "-m", "workers.finetune.tied", *meeting, "--nproc-per-node", str(count), *worker]

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -25,11 +26,15 @@ LOOKS_AT_VALIDATION = 4
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Losses of the training steps, and what was measured on the validation file (empty without one)."""
+    """Losses of the training steps, and what was measured on the validation file (empty without one).
+
+    `earlier_s` as in Trained.
+    """
 
     losses: list[float]
     before: dict[str, float]
     after: dict[str, float]
+    earlier_s: float
 
     def metrics(self, plan: TrainingPlan) -> dict[str, float]:
         """For the model card."""
@@ -47,13 +52,18 @@ def begin(task: TrainingTask) -> None:
     """Sets what holds for the process: threads, the seed, quiet libraries."""
     _quieten_libraries()
     if task.threads is not None:
-        torch.set_num_threads(max(1, task.threads // processes()))
+        torch.set_num_threads(max(1, task.threads // processes_here()))
     transformers.set_seed(task.spec.seed)
 
 
 def processes() -> int:
-    """How many train together (torchrun sets it)."""
+    """How many train together, over all machines (torchrun sets it)."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def processes_here() -> int:
+    """Those of them on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def on_gpu() -> bool:
@@ -113,11 +123,13 @@ def run_trainer(
     run.check()
     validates = trainer.eval_dataset is not None
     before = progress.chosen(trainer.evaluate()) if validates else {}
+    began_at = time.monotonic()
     train_with_checkpoints(trainer, run, every_s=task.checkpoint_every_s)
+    earlier_s = progress.time_of_earlier_steps(time.monotonic() - began_at)
     with progress.telling(FINAL):
         after = progress.chosen(trainer.evaluate()) if validates else {}
     losses = [float(entry["loss"]) for entry in trainer.state.log_history if "loss" in entry]
-    return Measured(losses, before, after)
+    return Measured(losses, before, after, earlier_s)
 
 
 def _quieten_libraries() -> None:

@@ -4,9 +4,7 @@ The runner, the families, the store and the artifacts are the real ones; only Ce
 """
 
 import sys
-import tempfile
 from contextlib import suppress
-from pathlib import Path
 
 from opentelemetry import trace
 
@@ -21,6 +19,7 @@ from store.job_usage import JobUsage
 from store.jobs import JobRepository
 from store.models import ModelRepository
 from telemetry.logs import configure_logs
+from workers.celery_app import machines_of, scratch_parent
 from workers.engines import Engines
 from workers.families import all_families
 from workers.run import JobResources, Room
@@ -42,6 +41,7 @@ def run_jobs(settings: Settings, jobs: list[str]) -> None:
             Room(JobUsage(database), None, None),
             threads=settings.worker.threads,
             processes=settings.worker.processes,
+            machines=machines_of(settings.worker, scratch_parent(settings)),
             checkpoint_every_s=settings.worker.checkpoint_every_s,
         ),
         announce=lambda _: None,
@@ -54,7 +54,7 @@ def run_jobs(settings: Settings, jobs: list[str]) -> None:
             poll_s=0.5,
             retry=RetryPolicy(max_attempts=1, first_pause_s=1, longest_pause_s=1),
             jobs_per_tenant=None,
-            scratch=Path(tempfile.gettempdir()),
+            scratch=scratch_parent(settings),
         ),
     )
     for job in jobs:
