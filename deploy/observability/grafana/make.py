@@ -150,6 +150,20 @@ DASHBOARDS: dict[str, Sequence[Row]] = {
             ),
         ),
     ),
+    "Jobs": (
+        Row(
+            "Jobs that have not ended",
+            (
+                Panel("By state", COUNT, {"sum by (state) (max by (queue, state) (flywheel_jobs))": "{{state}}"}),
+                Panel("Waiting", COUNT, {'max by (queue) (flywheel_jobs{state="queued"})': "{{queue}}"}),
+            ),
+            now=(
+                Panel("Waiting", COUNT, {'sum(max by (queue) (flywheel_jobs{state="queued"}))': ""}),
+                Panel("Running", COUNT, {'sum(max by (queue) (flywheel_jobs{state="running"}))': ""}),
+                Panel("Paused", COUNT, {'sum(max by (queue) (flywheel_jobs{state="paused"}))': ""}),
+            ),
+        ),
+    ),
     "Releases": (
         Row(
             "Releases under way",
