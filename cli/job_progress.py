@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from cli.terminal import console
+from contracts.jobs import STARTED
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -22,7 +23,7 @@ def follow_job(client: "OpenAI", job_id: str) -> "FineTuningJob":
     """Shows what the job tells until it has ended. Ctrl-C leaves the job running."""
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[told]}"), TimeElapsedColumn())
     with Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=console()) as progress:
-        bar = progress.add_task("waiting", total=None, told="")
+        bar = progress.add_task("waiting for a worker", total=None, told="")
         for event in _events(client, job_id):
             _show(progress, bar, event)
     return client.fine_tuning.jobs.retrieve(job_id)
@@ -70,6 +71,8 @@ def _show(progress: Progress, bar: TaskID, event: "FineTuningJobEvent") -> None:
     data: dict[str, Any] = event.data if isinstance(event.data, dict) else {}
     if event.type != "metrics" or "step" not in data or any(name.startswith("valid_") for name in data):
         progress.console.print(f"  {event.message}")
+        if event.message.startswith(STARTED):
+            progress.update(bar, description="preparing")
         return
     step, total, loss = data.get("step"), data.get("total_steps"), data.get("train_loss")
     told = f"step {step}/{total}" + ("" if loss is None else f"  loss {loss:.3f}")

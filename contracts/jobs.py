@@ -9,6 +9,9 @@ FINAL_STATUSES: frozenset[JobStatus] = frozenset({"succeeded", "failed", "cancel
 AT_WORK: frozenset[JobStatus] = frozenset({"validating_files", "running"})
 """A worker has the job."""
 
+STARTED = "The job started"
+"""How the message begins by which a worker says that it has taken up a job."""
+
 JobQueueName = Literal["cpu", "gpu"]
 
 EventType = Literal["message", "metrics"]

@@ -10,7 +10,7 @@ from kombu.exceptions import OperationalError
 from opentelemetry import propagate, trace
 
 from contracts.invalidation import Invalidation
-from contracts.jobs import Job, JobError, RetryPolicy
+from contracts.jobs import STARTED, Job, JobError, RetryPolicy
 from contracts.models import ModelCard
 from store.artifacts import ArtifactRefused
 from store.job_queue import JobQueue
@@ -172,7 +172,7 @@ class JobRunner:
         with scratch_folder(self._rules.scratch) as scratch:
             run = JobRun(job, fence, scratch, self._resources, journal, heartbeat)
             run.check()
-            run.message("The job started." if fence == 1 else f"The job started again (attempt {fence}).")
+            run.message(f"{STARTED}." if fence == 1 else f"{STARTED} again (attempt {fence}).")
             result = family(job.spec, run)
             run.check(may_save=True)
             if result.model is not None:

@@ -49,7 +49,8 @@ class Users:
     """Several at once, who ask the alias again and again, and rate what they hear."""
 
     def __init__(self, alias: str) -> None:
-        self.models: list[str] = []
+        self.answers: list[tuple[float, str]] = []
+        """When each was asked for, and the model that gave it."""
         self.failures: list[Exception] = []
         self.over = threading.Event()
         self._alias = alias
@@ -64,6 +65,7 @@ class Users:
 
     def _ask(self, client: OpenAI, number: int) -> None:
         question, _ = question_and_answer(LEARNT[number % len(LEARNT)])
+        asked_at = time.monotonic()
         raw = client.chat.completions.with_raw_response.create(
             model=self._alias,
             messages=[{"role": "user", "content": question}],
@@ -74,7 +76,10 @@ class Users:
         said = answer.choices[0].message.content or ""
         rating = "up" if said.startswith(STYLE) else "down"
         client.post("/feedback", body={"response_id": answer.id, "rating": rating}, cast_to=object)
-        self.models.append(raw.headers["x-flywheel-model"])
+        self.answers.append((asked_at, raw.headers["x-flywheel-model"]))
+
+    def models(self, *, asked_since: float = 0.0) -> list[str]:
+        return [model for asked_at, model in self.answers if asked_at >= asked_since]
 
 
 @contextmanager
@@ -175,10 +180,9 @@ def end_of(client: OpenAI, release: str) -> dict[str, Any]:
 
 
 def models_from_now_on(asking: Users) -> set[str]:
-    time.sleep(2)  # what was asked before has been answered
-    asking.models.clear()
-    wait_for(lambda: len(asking.models) > 10, timeout_s=60, what="users ask on")
-    return set(asking.models)
+    since = time.monotonic() + 1.0  # every gateway knows within a second
+    wait_for(lambda: len(asking.models(asked_since=since)) > 10, timeout_s=300, what="users ask on")
+    return set(asking.models(asked_since=since))
 
 
 def put_noise_in_place_of(stack: Stack, good: str, tmp_path: Path) -> str:
@@ -256,7 +260,7 @@ def test_a_bad_candidate_is_sent_back_before_users_get_it(
     assert [move["state"] for move in found["moves"]] == ["built", "rolled_back"]
     assert "log-likelihood a token: candidate − stable ≥ 0: failed" in found["moves"][1]["reason"]
     assert asking.failures == []
-    assert set(asking.models) == {corrected.model}
+    assert set(asking.models()) == {corrected.model}
 
 
 def test_a_bad_candidate_that_users_get_is_sent_back_by_their_ratings(
@@ -265,7 +269,7 @@ def test_a_bad_candidate_that_users_get_is_sent_back_by_their_ratings(
     stack.flywheel("aliases", "create", "rated", "--model", corrected.model)
     with users(stack, "rated") as asking:
         found = end_of(client, start(stack, "rated", noisy, "--policy", policy_file(tmp_path, CANARY)))
-        during = set(asking.models)
+        during = set(asking.models())
         afterwards = models_from_now_on(asking)
     print(stack.flywheel("release", "status", "rated"))
 
