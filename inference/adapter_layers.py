@@ -1,7 +1,6 @@
 """Which layers of a base model adapters change: the linear ones of its blocks, as peft's "all-linear" means it."""
 
 import json
-import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,11 +27,13 @@ def _layers(file: Path) -> Iterator[str]:
 
 
 def _header(file: Path) -> dict[str, dict[str, list[int]]]:
-    """github.com/huggingface/safetensors, "Format"."""
+    """github.com/huggingface/safetensors, "Format". Empty of what is no such file, which vLLM will refuse."""
     with file.open("rb") as source:
-        (size,) = struct.unpack("<Q", source.read(8))
-        if size > LARGEST_HEADER_BYTES:
-            raise ValueError(f"{file} is no safetensors file.")
-        header: dict[str, dict[str, list[int]]] = json.loads(source.read(size))
+        size = int.from_bytes(source.read(8), "little")
+        text = source.read(size) if size <= LARGEST_HEADER_BYTES else b""
+    try:
+        header: dict[str, dict[str, list[int]]] = json.loads(text)
+    except ValueError:
+        return {}
     header.pop("__metadata__", None)
     return header

@@ -1,7 +1,6 @@
 """Which engine each policy chooses."""
 
 import random
-import time
 from collections import Counter
 
 import pytest
@@ -209,18 +208,3 @@ def test_a_hot_prefix_is_spread_over_the_fleet(engine_count: int, gateway_count:
     fair = fleet.sent.total() / engine_count
     assert max(fleet.sent.values()) <= 1.35 * fair
     assert min(fleet.sent.values()) >= 0.65 * fair
-
-
-@pytest.mark.parametrize("count", [2, 16])
-def test_a_choice_takes_microseconds(count: int):
-    candidates, policy = engines(count), PrefixAware()
-    requests = [chat(f"{number % 20} {SYSTEM_PROMPT}", TURN, TURN, f"{number}") for number in range(500)]
-    for engine in candidates:
-        engine.prefixes.remember(requests[0].blocks)
-    durations = []
-    for request in requests:
-        began = time.perf_counter()
-        policy.choose(candidates, request)
-        durations.append(time.perf_counter() - began)
-
-    assert sorted(durations)[len(durations) // 2] < (20 + 3 * count) * 1e-6
