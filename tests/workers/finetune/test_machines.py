@@ -18,9 +18,7 @@ CHATS = [json.loads(line) for line in (ROOT / "examples" / "ships_computer.jsonl
 def test_two_machines_learn_as_one_does(bench: Bench, tiny: Path, tmp_path: Path) -> None:
     chosen = {"n_epochs": 2, "batch_size": 8, "learning_rate_multiplier": 5}
     file = bench.add_file(CHATS[:40])
-    alone, together = (
-        bench.create_job("supervised", "tiny-text", training_file=file, hyperparameters=chosen) for _ in range(2)
-    )
+    together = bench.create_job("supervised", "tiny-text", training_file=file, hyperparameters=chosen)
     settings = {
         "FLYWHEEL_WORKER__MACHINES": "2",
         "FLYWHEEL_WORKER__MEETING_POINT": f"127.0.0.1:{free_port()}",
@@ -37,6 +35,8 @@ def test_two_machines_learn_as_one_does(bench: Bench, tiny: Path, tmp_path: Path
         finally:
             os.killpg(follower.pid, signal.SIGKILL)
             follower.wait()
+    # Not created before, since a worker takes the job whose turn it is.
+    alone = bench.create_job("supervised", "tiny-text", training_file=file, hyperparameters=chosen)
     bench.run(alone)
 
     assert "Training in 1 process on each of 2 machines." in bench.messages(together)
