@@ -64,14 +64,15 @@ def _bars(axes: Axes, title: str, values: dict[str, float]) -> None:
         axes.set_xscale("log")
     axes.bar_label(bars, [_short(values[name]) for name in names], padding=3, fontsize=9)
     axes.margins(x=0.25)
-    axes.set_title(title + (", log scale" if wide else ""), fontsize=10)
+    axes.set_title(title, fontsize=9)
+    axes.set_xlabel("logarithmic" if wide else "", fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=9)
     axes.xaxis.set_tick_params(labelsize=8)
 
 
 def _short(value: float) -> str:
-    return f"{value / 1000:.3g}k" if value >= 10_000 else f"{value:.3g}"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def table(figures: dict[str, Any]) -> str:
