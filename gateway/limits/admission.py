@@ -60,9 +60,8 @@ class AdmissionControl:
     def __init__(self, pipe: RedisPipe, settings: LimitSettings, metrics: Metrics) -> None:
         self._pipe = pipe
         self._admit = pipe.script(_lua("buckets", "budgets", "admit"))
-        settle = _lua("buckets", "budgets", "settle")
-        self._settle = pipe.script(settle)
-        self._permits = PermitBook(pipe, lease=_lua("buckets", "lease"), settle=settle, failed=self._lost)
+        self._settle = pipe.script(_lua("buckets", "budgets", "settle"))
+        self._permits = PermitBook(pipe.script(_lua("buckets", "lease")), self._settle, failed=self._lost)
         self._plans = LimitPlans(settings)
         self._leases = HeldLeases(pipe, _lua("renew"), lease_s=settings.concurrency_lease_s)
         self._renewal_s = settings.concurrency_lease_s / RENEWALS_PER_LEASE

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from redis.exceptions import RedisError
 
 from gateway.limits.plan import MAX_PLANS, PERMIT_S, LimitPlan
-from gateway.redis_pipe import RedisPipe
+from gateway.redis_pipe import Script
 
 LOOKED_AFTER_S = PERMIT_S / 5
 """The least time over which the pace of requests is told."""
@@ -79,9 +79,9 @@ class _Demand:
 class PermitBook:
     """The permits of one gateway."""
 
-    def __init__(self, pipe: RedisPipe, *, lease: str, settle: str, failed: Callable[[BaseException], None]) -> None:
-        self._lease = pipe.script(lease)
-        self._settle = pipe.script(settle)
+    def __init__(self, lease: Script, settle: Script, *, failed: Callable[[BaseException], None]) -> None:
+        self._lease = lease
+        self._settle = settle
         self._failed = failed
         self._demands: dict[str, _Demand] = {}
         self._ended: dict[int, Permits] = {}

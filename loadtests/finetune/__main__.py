@@ -21,7 +21,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -32,7 +31,7 @@ from typing import Any
 from contracts.jobs import Job
 from loadtests.adapters import PLACES, measure_new
 from loadtests.finetune.turns import Played, Referee
-from loadtests.peers.processes import machine_busy_s
+from loadtests.peers.processes import cores_busy_with_others
 from tests.adapter_stage import ENGINE_PYTHON, MODEL, AdapterStage
 from tests.processes import ROOT
 from tests.workers.finetune.bench import Bench
@@ -153,12 +152,6 @@ def compared_medians(ours: list[float], theirs: list[float]) -> dict[str, Any]:
 def compared(ours: float, theirs: float, ratio: float | None, *, peer: str = "trl and peft") -> dict[str, Any]:
     rounded = None if ratio is None else round(ratio, 3)
     return {"ours": round(ours, 3), peer: round(theirs, 3), "ratio": {peer: rounded}}
-
-
-def cores_busy_with_others(seconds: float = 1.0) -> float:
-    before = machine_busy_s()
-    time.sleep(seconds)
-    return round((machine_busy_s() - before) / seconds, 2)
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ from loadtests.peers.gateway import GatewayUnderTest
 from loadtests.peers.installation import versions
 from loadtests.peers.open_streams import measure_open_streams
 from loadtests.peers.pass_through import measure_pass_through
-from loadtests.peers.processes import machine_busy_s
+from loadtests.peers.processes import cores_busy_with_others
 from loadtests.peers.real_engine import FIGURE as REAL_ENGINE
 from loadtests.peers.real_engine import measure_real_engine
 from loadtests.peers.servers import Server, Servers
@@ -104,13 +104,6 @@ def start_all(start: Sequence[Callable[[str], Server]], upstream: str) -> list[S
     """At the same time, since LiteLLM takes as long as all others together."""
     with ThreadPoolExecutor() as threads:
         return list(threads.map(lambda peer: peer(upstream), start))
-
-
-def cores_busy_with_others(seconds: float = 1.0) -> float:
-    """How many cores are at work while we do nothing: above 0.1, trust the ratios only."""
-    before = machine_busy_s()
-    time.sleep(seconds)
-    return round((machine_busy_s() - before) / seconds, 2)
 
 
 def allow_open_files() -> int:

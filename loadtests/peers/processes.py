@@ -1,6 +1,7 @@
 """What a server's processes took of the machine, as the kernel counts it (proc(5))."""
 
 import os
+import time
 from pathlib import Path
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -27,3 +28,10 @@ def machine_busy_s() -> float:
         int, Path("/proc/stat").read_text().splitlines()[0].split()[1:]
     )
     return (user + nice + system + irq + softirq) / TICKS_PER_S
+
+
+def cores_busy_with_others(seconds: float = 1.0) -> float:
+    """How many cores are at work while we do nothing: above 0.1, trust the ratios only."""
+    before = machine_busy_s()
+    time.sleep(seconds)
+    return round((machine_busy_s() - before) / seconds, 2)

@@ -14,7 +14,7 @@ from contracts.limits import Limits
 from gateway.limits.plan import PERMIT_REQUESTS, PERMIT_S, PERMIT_TOKENS, Rates
 from store import redis_names
 from tests.gateway.admission import TENANT, Control, admission_control, api_key
-from tests.gateway.test_token_buckets import START_S, exceeds, script_on_a_clock
+from tests.gateway.test_token_buckets import START_S, exceeds, run_on_a_clock
 
 RATES = Rates(PERMIT_REQUESTS, PERMIT_TOKENS)
 LIMITS = struct.pack("<6d", RATES.requests_per_minute, RATES.tokens_per_minute, RATES.burst, 0, 0, 0)
@@ -92,7 +92,7 @@ class Gateways:
         self._run("settle", struct.pack("<6d", reserved, used, 0, 0, taken_ms, 0), "")
 
     def _run(self, script: str, *arguments: object) -> list[int]:
-        return self._redis.eval(script_on_a_clock(script), 1, "bucket", LIMITS, *arguments, f"{self._now_s:.6f}")
+        return run_on_a_clock(self._redis, self._now_s, script, LIMITS, *arguments)
 
 
 @settings(max_examples=100, deadline=None)

@@ -60,7 +60,12 @@ class Bucket:
         self.used[index] = (self.used[index][0], used)
 
     def _run(self, script: str, *arguments: object) -> list[int]:
-        return self._redis.eval(script_on_a_clock(script), 1, "bucket", *arguments, f"{self._now_s:.6f}")
+        return run_on_a_clock(self._redis, self._now_s, script, *arguments)
+
+
+def run_on_a_clock(redis: Redis, now_s: float, script: str, *arguments: object) -> list[int]:
+    """On the one bucket that there is."""
+    return redis.eval(script_on_a_clock(script), 1, "bucket", *arguments, f"{now_s:.6f}")
 
 
 def script_on_a_clock(name: str) -> str:
