@@ -30,19 +30,23 @@ class Usage(msgspec.Struct, frozen=True):
 
 
 class UsageTail:
-    """Finds the usage that an engine states at the end of an answer, streamed or not, by its last bytes."""
+    """Finds the usage that an engine states at the end of an answer, streamed or not, by its last bytes.
+
+    Of these it keeps no more than what may be a statement of usage, since thousands of streams are open.
+    """
 
     def __init__(self) -> None:
         self._tail = b""
 
     def feed(self, chunk: bytes) -> None:
-        self._tail = chunk if len(chunk) >= USAGE_TAIL_BYTES else (self._tail + chunk)[-USAGE_TAIL_BYTES:]
+        seen = (self._tail + chunk[-USAGE_TAIL_BYTES:])[-USAGE_TAIL_BYTES:]
+        start = seen.rfind(_USAGE)
+        self._tail = seen[start:] if start >= 0 else seen[1 - len(_USAGE) :]
 
     def usage(self) -> Usage | None:
-        start = self._tail.rfind(_USAGE)
-        if start < 0:
+        if not self._tail.startswith(_USAGE):
             return None
-        text = self._tail[start + len(_USAGE) - 1 :]
+        text = self._tail[len(_USAGE) - 1 :]
         depth_zero = _end_of_object(text)
         if depth_zero is None:
             return None

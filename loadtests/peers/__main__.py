@@ -12,9 +12,10 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,28 +28,31 @@ from loadtests.peers.pass_through import measure_pass_through
 from loadtests.peers.processes import cores_busy_with_others
 from loadtests.peers.real_engine import FIGURE as REAL_ENGINE
 from loadtests.peers.real_engine import measure_real_engine
-from loadtests.peers.servers import Server, Servers
+from loadtests.peers.servers import MODEL, Server, Servers
 from loadtests.peers.stream_client import StreamFailed
 from loadtests.peers.streams import measure_streams
 
 Figures = dict[str, Any]
+STREAMED = f"{MODEL}-streamed"
+"""What LiteLLM calls the model of the engine that streams."""
 FILES_PER_STREAM = 2  # in the gateway
 OTHER_FILES = 500
 
 
-def pass_through(folder: Path, stack: ExitStack, effort: Effort) -> Figures:
+def through(folder: Path, stack: ExitStack, effort: Effort) -> Figures:
+    """Requests and streams in one group, since LiteLLM alone takes as long to start as all others together."""
     servers = Servers(folder, stack)
-    upstream = servers.static_upstream()
+    upstream, engine = servers.static_upstream(), servers.stream_engine()
+    with ThreadPoolExecutor() as threads:
+        starting = threads.submit(servers.litellm, {MODEL: upstream, STREAMED: engine.url})
+        whole = [servers.vllm_router(upstream), servers.vllm_router(upstream, "cache_aware"), servers.nginx(upstream)]
+        whole += [servers.asgi(upstream), servers.fastapi(upstream)]
+        streamed = [servers.nginx(engine.url), servers.vllm_router(engine.url)]
+        litellm = starting.result()
     ours = GatewayUnderTest(upstream, folder / "gateway", stack).server
-    start = (
-        servers.vllm_router,
-        servers.vllm_router_by_default,
-        servers.nginx,
-        servers.asgi,
-        servers.fastapi,
-        servers.litellm,
-    )
-    return measure_pass_through(ours, start_all(start, upstream), folder, effort)
+    figures = measure_pass_through(ours, [*whole, litellm], folder, effort)
+    ours = GatewayUnderTest(engine.url, folder / "gateway-streams", stack).server
+    return figures | measure_streams(engine, ours, [*streamed, replace(litellm, model=STREAMED)], effort)
 
 
 def cache_hits(folder: Path, stack: ExitStack, effort: Effort) -> Figures:
@@ -60,21 +64,11 @@ def cache_hits(folder: Path, stack: ExitStack, effort: Effort) -> Figures:
     return figures | measure_cache_hits(IN_PROCESS, with_memory, servers.empty_uvicorn(), folder, effort)
 
 
-def streams(folder: Path, stack: ExitStack, effort: Effort) -> Figures:
-    servers = Servers(folder, stack)
-    engine = servers.stream_engine()
-    ours = GatewayUnderTest(engine.url, folder / "gateway", stack).server
-    peers = start_all((servers.nginx, servers.vllm_router, servers.litellm), engine.url)
-    return measure_streams(engine, ours, peers, effort)
-
-
 def open_streams(folder: Path, _stack: ExitStack, effort: Effort) -> Figures:
     figures: Figures = {}
     allowed = allow_open_files()
-    for number in effort.open_streams:
-        if number * FILES_PER_STREAM + OTHER_FILES > allowed:
-            figures[f"{number} open streams"] = {"skipped": f"this machine allows a process {allowed} open files"}
-            continue
+    room = (allowed - OTHER_FILES) // FILES_PER_STREAM
+    for number in sorted({min(wanted, room) for wanted in effort.open_streams}):
         with ExitStack() as gateway_stack:  # a fresh process, whose memory nothing has stretched
             engine = Servers(folder, gateway_stack).stream_engine()
             ours = GatewayUnderTest(engine.url, folder / f"gateway-{number}", gateway_stack).server
@@ -92,18 +86,11 @@ def real_engine(folder: Path, stack: ExitStack, effort: Effort) -> Figures:
 
 
 GROUPS: dict[str, Callable[[Path, ExitStack, Effort], Figures]] = {
-    "pass-through": pass_through,
+    "through": through,
     "cache-hits": cache_hits,
-    "streams": streams,
     "open-streams": open_streams,
     "real-engine": real_engine,
 }
-
-
-def start_all(start: Sequence[Callable[[str], Server]], upstream: str) -> list[Server]:
-    """At the same time, since LiteLLM takes as long as all others together."""
-    with ThreadPoolExecutor() as threads:
-        return list(threads.map(lambda peer: peer(upstream), start))
 
 
 def allow_open_files() -> int:

@@ -26,12 +26,13 @@ START_S = 300
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A running server that answers chat completions to `key`."""
+    """A running server that answers chat completions of `model` to `key`."""
 
     name: str
     url: str
     key: str
     pid: int
+    model: str = MODEL
 
     @property
     def chat_url(self) -> str:
@@ -65,15 +66,18 @@ class Servers:
         command += ["--policy", policy, "--prometheus-port", str(metrics_port)]
         return self._start(f"vllm-router {policy}", port, command)
 
-    def vllm_router_by_default(self, upstream: str) -> Server:
-        return self.vllm_router(upstream, "cache_aware")
+    def litellm(self, upstreams: Mapping[str, str]) -> Server:
+        """As its page on production says: LITELLM_MODE, JSON logs, errors only, one worker a core (here: one).
 
-    def litellm(self, upstream: str) -> Server:
-        """As its page on production says: LITELLM_MODE, JSON logs, errors only, one worker a core (here: one)."""
+        `upstreams` has an engine's URL for each name of a model.
+        """
         port, key = free_port(), "sk-peer"
-        deployment = {"model": f"openai/{MODEL}", "api_base": f"{upstream}/v1", "api_key": "unused"}
+        deployment = {"model": f"openai/{MODEL}", "api_key": "unused"}
         config = {
-            "model_list": [{"model_name": MODEL, "litellm_params": deployment}],
+            "model_list": [
+                {"model_name": name, "litellm_params": deployment | {"api_base": f"{upstream}/v1"}}
+                for name, upstream in upstreams.items()
+            ],
             "litellm_settings": {"set_verbose": False, "json_logs": True, "request_timeout": 600},
             "general_settings": {"master_key": key},
         }
@@ -129,7 +133,7 @@ class Servers:
 
 def answers(server: Server) -> Callable[[], bool]:
     """Whether the server gives the answer that it should, by now."""
-    question = {"model": MODEL, "messages": [{"role": "user", "content": "Are you there?"}], "max_tokens": 64}
+    question = {"model": server.model, "messages": [{"role": "user", "content": "Are you there?"}], "max_tokens": 64}
     headers = {"authorization": f"Bearer {server.key}"}
 
     def ask() -> bool:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import httptools
 import uvloop
 
-from loadtests.peers.servers import CHAT, MODEL, Server
+from loadtests.peers.servers import CHAT, Server
 
 SENT_AT = re.compile(rb'"content": ?"(\d+)"')
 END_OF_EVENT = b"\n\n"
@@ -92,7 +92,7 @@ async def _run(server: Server, load: Load, seen: Seen, when_all_open: Callable[[
 
 def _request(server: Server, load: Load) -> bytes:
     prompt = f"{load.chunks} chunks, {load.gap_ms} ms apart"
-    question = {"model": MODEL, "messages": [{"role": "user", "content": prompt}], "stream": True}
+    question = {"model": server.model, "messages": [{"role": "user", "content": prompt}], "stream": True}
     body = json.dumps(question | {"max_tokens": load.chunks}).encode()
     head = f"POST {CHAT} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {server.key}\r\n"
     return f"{head}content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body
