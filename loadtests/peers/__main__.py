@@ -70,8 +70,10 @@ def open_streams(folder: Path, _stack: ExitStack, effort: Effort) -> Figures:
     room = (allowed - OTHER_FILES) // FILES_PER_STREAM
     for number in sorted({min(wanted, room) for wanted in effort.open_streams}):
         with ExitStack() as gateway_stack:  # a fresh process, whose memory nothing has stretched
-            engine = Servers(folder, gateway_stack).stream_engine()
-            ours = GatewayUnderTest(engine.url, folder / f"gateway-{number}", gateway_stack).server
+            place = folder / f"{number}"
+            place.mkdir()
+            engine = Servers(place, gateway_stack).stream_engine()
+            ours = GatewayUnderTest(engine.url, place / "gateway", gateway_stack).server
             figures |= measure_open_streams(engine, ours, number, chunks=effort.chunks_per_open_stream)
     return figures
 
