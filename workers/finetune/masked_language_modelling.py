@@ -1,15 +1,18 @@
 """Masked-language pre-training (Devlin et al., 2018): an encoder learns the language of a domain from its texts.
 
-Embedding models come without the layer that names the masked token, so it is learnt along, and left behind: what is
-published is the encoder, with the base's way of pooling, to embed texts or to be tuned further.
+Embedding models come without the layer that names the masked token. It then begins as one that changes nothing, is
+learnt along, and left behind: what is published is the encoder, with the base's way of pooling, to embed texts or to be
+tuned further.
 """
 
 from typing import Any
 
+import torch
 from transformers import (
     AutoModelForMaskedLM,
     DataCollatorForLanguageModeling,
     EvalPrediction,
+    PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
@@ -51,7 +54,7 @@ def train(task: TrainingTask, run: Reporter) -> Trained:
         f"Training on {tokens} tokens in {len(rows['training_file'])} sequences: {plan.epochs} epochs of batches of "
         f"{plan.batch_size}, {plan.total_steps} steps."
     )
-    model = AutoModelForMaskedLM.from_pretrained(task.weights)
+    model = _load(task)
     run.check()
     collator = DataCollatorForLanguageModeling(
         tokenizer,
@@ -74,6 +77,18 @@ def train(task: TrainingTask, run: Reporter) -> Trained:
     write_whole(trainer.model.base_model, tokenizer, task)
     copy_missing(task.weights, task.output, SENTENCE_FILES)
     return Trained(plan.epochs * tokens, metrics, form="full", task="embed", earlier_s=measured.earlier_s)
+
+
+def _load(task: TrainingTask) -> PreTrainedModel:
+    """With the head's square layer as the identity where the base has none: tokens are named by their embeddings, which
+    an encoder's output is near already. A random layer would take the first hundred steps to undo.
+    """
+    model, loaded = AutoModelForMaskedLM.from_pretrained(task.weights, output_loading_info=True)
+    for name in loaded["missing_keys"]:
+        weight = model.get_parameter(name)
+        if weight.ndim == 2 and weight.shape[0] == weight.shape[1]:
+            torch.nn.init.eye_(weight)
+    return model
 
 
 def _rows(task: TrainingTask, tokenizer: PreTrainedTokenizerBase, length: int) -> dict[str, list[dict[str, Any]]]:
