@@ -12,8 +12,8 @@ from tests.workers.training_crew import TrainingCrew, make_tiny_base, rows
 from workers.finetune.estimate import TOKENS_PER_SECOND
 
 pytestmark = pytest.mark.timeout(900)
-STEPS = {"n_epochs": 10, "batch_size": 4}
-"""100 steps of 40 rows."""
+STEPS = {"n_epochs": 25, "batch_size": 4}
+"""250 steps of 40 rows: so many that a fast machine has not made them all when a pause arrives."""
 
 
 @pytest.fixture(scope="module")
