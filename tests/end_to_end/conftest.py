@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from openai import OpenAI
@@ -33,6 +34,12 @@ class Stack:
     def client(self, api_key: str | None = None, **options: object) -> OpenAI:
         defaults = {"max_retries": 0, "timeout": 300}
         return OpenAI(base_url=self.base_url, api_key=api_key or self.api_key, **{**defaults, **options})
+
+    @property
+    def local(self) -> dict[str, Any]:
+        """What `flywheel up` wrote to local.json: addresses, a key, ports, settings, process ids."""
+        told: dict[str, Any] = json.loads((self.home / "local.json").read_text())
+        return told
 
     def flywheel(self, *arguments: str, stdin: str | None = None, check: bool = True) -> str:
         """What `flywheel …` prints."""
@@ -68,8 +75,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     stack = Stack(home, "", "", environment, traces)
     try:
         print(stack.flywheel("up", "--port", "0"))
-        local = json.loads((home / "local.json").read_text())
-        yield Stack(home, local["base_url"], local["api_key"], environment, traces)
+        yield Stack(home, stack.local["base_url"], stack.local["api_key"], environment, traces)
     finally:
         print(stack.flywheel("down", check=False))
         traces.close()

@@ -1,7 +1,5 @@
 """The commands, against the real stack."""
 
-import json
-
 import pytest
 
 from tests.end_to_end.conftest import EMBEDDING_MODEL, SLOW_S, TEXT_MODEL, Stack
@@ -33,15 +31,14 @@ def test_config_tells_values_and_sources_and_no_secret(stack: Stack):
 
 def test_starting_again_says_that_it_runs_and_the_key_works(stack: Stack):
     output = stack.flywheel("up", "--port", "0")
-    local = json.loads((stack.home / "local.json").read_text())
 
-    assert local["base_url"] == stack.base_url
+    assert stack.local["base_url"] == stack.base_url
     assert stack.base_url in output
-    stack.client(local["api_key"]).models.list()
+    stack.client(stack.local["api_key"]).models.list()
 
 
 def test_local_json_is_for_its_owner_only(stack: Stack):
     local = stack.home / "local.json"
 
     assert local.stat().st_mode & 0o077 == 0
-    assert json.loads(local.read_text())["pids"]
+    assert stack.local["pids"]

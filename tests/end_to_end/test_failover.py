@@ -1,6 +1,5 @@
 """Two real engines, one of which is killed in the middle of its answers."""
 
-import json
 import os
 import signal
 import time
@@ -47,16 +46,16 @@ def kill_vllm(port: int) -> None:
 
 @pytest.fixture(scope="module")
 def engine_ports(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, int]]:
-    local = json.loads((stack.home / "local.json").read_text())
     port = free_port()
     second = Process(
         [str(REPOSITORY / ".flywheel/envs/engine/bin/python"), "-m", "inference.agent", TEXT_MODEL],
         log=tmp_path_factory.mktemp("second-engine") / "engine.log",
-        environment=local["settings"] | {"FLYWHEEL_ENGINE__PORT": str(port), "FLYWHEEL_ENGINE__KV_CACHE_GIB": "1"},
+        environment=stack.local["settings"]
+        | {"FLYWHEEL_ENGINE__PORT": str(port), "FLYWHEEL_ENGINE__KV_CACHE_GIB": "1"},
     )
     try:
         second.wait_until(lambda: live_engines(stack) == 2, timeout_s=START_TIMEOUT_S)
-        yield local["ports"]["engine"], port
+        yield stack.local["ports"]["engine"], port
     finally:
         second.stop()
         wait_for(lambda: live_engines(stack) == 1, timeout_s=START_TIMEOUT_S, what="one engine again")

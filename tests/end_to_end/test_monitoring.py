@@ -1,6 +1,5 @@
 """A real Prometheus scrapes the real stack; every query of every dashboard gets an answer."""
 
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,7 +49,7 @@ class Prometheus:
 
 
 def targets(stack: Stack) -> dict[str, list[str]]:
-    settings = json.loads((stack.home / "local.json").read_text())["settings"]
+    settings = stack.local["settings"]
     with Redis.from_url(settings["FLYWHEEL_REDIS_URL"], decode_responses=True) as redis:
         raw = redis.mget([redis_names.lease(engine) for engine in redis.smembers(redis_names.ENGINES)])
     leases = [EngineLease.model_validate_json(lease) for lease in raw if lease is not None]

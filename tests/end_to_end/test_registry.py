@@ -33,7 +33,7 @@ class Workshop:
     """Makes models and registers them for the local tenant."""
 
     def __init__(self, stack: Stack, folder: Path) -> None:
-        settings = json.loads((stack.home / "local.json").read_text())["settings"]
+        settings = stack.local["settings"]
         self._database = Database(settings["FLYWHEEL_DATABASE_URL"])
         self._models = ModelRepository(self._database)
         self._artifacts = ArtifactStore(settings["FLYWHEEL_ARTIFACTS_URL"])
