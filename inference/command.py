@@ -71,6 +71,8 @@ def _vllm_arguments(model: CatalogueModel, weights: Path, settings: Settings, de
         # subscript b has size 7 for operand 1 which does not broadcast with previously seen size 51".
         if layers := adapter_layers(weights):
             arguments += ["--lora-target-modules", *layers]
+        if device == "cpu":
+            arguments += ["--worker-extension-cls", "inference.cpu_adapters.AdaptersByRuns"]
     if device == "cuda":
         arguments += ["--gpu-memory-utilization", str(options.gpu_memory_utilization)]
     else:
