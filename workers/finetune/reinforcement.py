@@ -88,11 +88,14 @@ def train(task: TrainingTask, run: Reporter) -> Trained:
 
 
 def _batches(prompts: int, samples: int) -> dict[str, int]:
-    """trl counts answers: a micro batch holds all answers to one prompt in each process."""
+    """trl counts answers: a micro batch holds all answers to one prompt in each process. Validation only generates,
+    which takes as long for one prompt as for several.
+    """
+    at_once = prompts // processes()
     return {
         "per_device_train_batch_size": samples,
-        "gradient_accumulation_steps": prompts // processes(),
-        "per_device_eval_batch_size": samples,
+        "gradient_accumulation_steps": at_once,
+        "per_device_eval_batch_size": samples * at_once,
     }
 
 
