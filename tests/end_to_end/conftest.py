@@ -50,7 +50,7 @@ class Stack:
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=START_TIMEOUT_S,
+            timeout=2 * SLOW_S,
             check=False,
         )
         assert not check or run.returncode == 0, run.stdout + run.stderr

@@ -15,6 +15,7 @@ from tests.processes import Process, free_port
 
 pytestmark = [pytest.mark.real_stack, pytest.mark.long, pytest.mark.timeout(SLOW_S)]
 TOKENS = 120
+ANSWER_TIMEOUT_S = 300
 UNDECIDED = 0.2
 """Difference of log-probabilities below which two words count as equally likely."""
 
@@ -91,7 +92,7 @@ def check_that_the_engine_would_have_said(told: str, engine: str, request: dict[
     In bfloat16 a prompt that is computed at once and one that was generated word by word differ in the last digits, so
     that of two words which are as good as equally likely the other one may be taken.
     """
-    answer = httpx.post(f"{engine}/chat/completions", json=request | {"return_token_ids": True}, timeout=60).json()
+    answer = httpx.post(f"{engine}/chat/completions", json=request | {"return_token_ids": True}, timeout=ANSWER_TIMEOUT_S).json()
     whole = answer["choices"][0]["message"]["content"]
     if told == whole:
         return
@@ -106,7 +107,7 @@ def check_that_the_engine_would_have_said(told: str, engine: str, request: dict[
         "temperature": 0,
         "logprobs": 2,
     }
-    likely = httpx.post(f"{engine}/completions", json=undecided, timeout=60).json()
+    likely = httpx.post(f"{engine}/completions", json=undecided, timeout=ANSWER_TIMEOUT_S).json()
     first, second = sorted(likely["choices"][0]["logprobs"]["top_logprobs"][0].values(), reverse=True)[:2]
     assert first - second < UNDECIDED, f"after {same} tokens:\n{told}\n{whole}"
 

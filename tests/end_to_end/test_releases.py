@@ -181,7 +181,7 @@ def end_of(client: OpenAI, release: str) -> dict[str, Any]:
 
 def models_from_now_on(asking: Users) -> set[str]:
     since = time.monotonic() + 1.0  # every gateway knows within a second
-    wait_for(lambda: len(asking.models(asked_since=since)) > 10, timeout_s=300, what="users ask on")
+    wait_for(lambda: len(asking.models(asked_since=since)) > 10, timeout_s=SLOW_S, what="users ask on")
     return set(asking.models(asked_since=since))
 
 
