@@ -1,0 +1,83 @@
+"""A PostgreSQL of one's own, from Debian's packages."""
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import create_engine, make_url, text
+from sqlalchemy.exc import OperationalError
+
+from tests.debian import program
+from tests.processes import STOP_S, Process, free_port
+
+ROOT_MAY_NOT = "nobody"
+"""Who runs the server where root runs the tests: PostgreSQL refuses to run as root."""
+QUICK = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "200"}
+"""A machine that loses its power in the middle of a test loses the test's data."""
+
+
+class PostgresProcess:
+    """Holds what it is given until `remove`, over any number of kills and starts."""
+
+    def __init__(self) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="flywheel-postgres-"))
+        self._data, self._port = self._folder / "data", free_port()
+        self.url = f"postgresql+psycopg://flywheel@127.0.0.1:{self._port}/postgres"
+        if os.getuid() == 0:
+            account = pwd.getpwnam(ROOT_MAY_NOT)
+            os.chown(self._folder, account.pw_uid, account.pw_gid)
+        options = ["--username=flywheel", "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C"]
+        command = [*_as_ordinary_user(), *program("initdb"), f"--pgdata={self._data}", *options]
+        subprocess.run(command, check=True, capture_output=True, cwd="/")
+        self.start()
+
+    def start(self) -> None:
+        settings = {"listen_addresses": "127.0.0.1", "port": str(self._port), "unix_socket_directories": ""} | QUICK
+        options = [option for name, value in settings.items() for option in ("-c", f"{name}={value}")]
+        command = [*_as_ordinary_user(), *program("postgres"), "-D", str(self._data), *options]
+        self._process = Process(command, log=self._folder / "postgres.log")
+        self._process.wait_until(self._answers)
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def remove(self) -> None:
+        os.kill(self._process.pid, signal.SIGINT)  # ends connections; SIGTERM would wait for them
+        self._process.wait(timeout_s=STOP_S)
+        shutil.rmtree(self._folder)
+
+    @contextmanager
+    def new_database(self) -> Iterator[str]:
+        """Its URL."""
+        name = f"flywheel_test_{uuid.uuid4().hex[:12]}"
+        server = create_engine(self.url, isolation_level="AUTOCOMMIT")
+        with server.connect() as connection:
+            connection.execute(text(f"CREATE DATABASE {name}"))
+        yield make_url(self.url).set(database=name).render_as_string()
+        with server.connect() as connection:
+            connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+        server.dispose()
+
+    def _answers(self) -> bool:
+        server = create_engine(self.url)
+        try:
+            with server.connect():
+                return True
+        except OperationalError:
+            return False
+        finally:
+            server.dispose()
+
+
+def _as_ordinary_user() -> list[str]:
+    if os.getuid() != 0:
+        return []
+    group = pwd.getpwnam(ROOT_MAY_NOT).pw_gid
+    return ["setpriv", f"--reuid={ROOT_MAY_NOT}", f"--regid={group}", "--clear-groups"]
