@@ -12,6 +12,7 @@ from sqlalchemy import MetaData, create_engine, select
 
 from contracts.captures import Capture, CapturedTurn, Feedback
 from contracts.files import StoredFile, StoredUpload, UploadPart
+from contracts.fine_tuning import SupervisedSpec
 from contracts.identifiers import new_id
 from contracts.jobs import Job
 from contracts.limits import Limits
@@ -57,8 +58,8 @@ def make_tenant_data(
     TenantRepository(database).set_limits(tenant, Limits(requests_per_minute=6000))
     file = add_file(database, artifacts, tenant)
     _upload(database, artifacts, tenant)
-    model = _model(database, artifacts, folder / tenant / "model", tenant)
-    job = _job(database, artifacts, folder / tenant / "state", tenant)
+    model = _model(database, artifacts, folder / tenant / "model", file)
+    job = _job(database, artifacts, folder / tenant / "state", file)
     user = "anna"
     for number, name in enumerate((user, "ben")):
         _judged_capture(database, tenant, key.key.id, f"chatcmpl-{tenant}-{number}", hash_user(name, tenant, pepper))
@@ -116,9 +117,20 @@ def _upload(database: Database, artifacts: ArtifactStore, tenant: str) -> None:
     uploads.add_part(part)
 
 
-def _model(database: Database, artifacts: ArtifactStore, folder: Path, tenant: str) -> ModelCard:
-    jobs = JobRepository(database)
-    job = jobs.create(family="finetune.supervised", tenant=tenant, spec={"suffix": "ship"}, trace_context={})
+def _spec(file: StoredFile, suffix: str) -> dict[str, Any]:
+    spec = SupervisedSpec(
+        base_model=BASE,
+        training_file=file.id,
+        training_file_digest=file.digest,
+        suffix=suffix,
+        seed=1,
+    )
+    return spec.model_dump(mode="json")
+
+
+def _model(database: Database, artifacts: ArtifactStore, folder: Path, file: StoredFile) -> ModelCard:
+    jobs, tenant = JobRepository(database), file.tenant
+    job = jobs.create(family="finetune.supervised", tenant=tenant, spec=_spec(file, "ship"), trace_context={})
     taken = jobs.acquire(job.id, lease_s=30)
     assert taken is not None
     weights = f"models/{job.id}/{taken[1]}"
@@ -142,9 +154,9 @@ def _model(database: Database, artifacts: ArtifactStore, folder: Path, tenant: s
     return card
 
 
-def _job(database: Database, artifacts: ArtifactStore, folder: Path, tenant: str) -> Job:
-    jobs = JobRepository(database)
-    job = jobs.create(family="finetune.supervised", tenant=tenant, spec={"suffix": "law"}, trace_context={})
+def _job(database: Database, artifacts: ArtifactStore, folder: Path, file: StoredFile) -> Job:
+    jobs, tenant = JobRepository(database), file.tenant
+    job = jobs.create(family="finetune.supervised", tenant=tenant, spec=_spec(file, "law"), trace_context={})
     taken = jobs.acquire(job.id, lease_s=30)
     assert taken is not None
     folder.mkdir(parents=True)
