@@ -8,9 +8,10 @@ import subprocess
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
 from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.exc import OperationalError
 
@@ -46,7 +47,13 @@ class PostgresProcess:
         self._process.wait_until(self._answers)
 
     def kill(self) -> None:
+        """With SIGKILL, and the processes that serve connections with it."""
+        serving = psutil.Process(self._process.pid).children(recursive=True)
         self._process.kill()
+        for process in serving:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(serving, timeout=STOP_S)
 
     def remove(self) -> None:
         os.kill(self._process.pid, signal.SIGINT)  # ends connections; SIGTERM would wait for them

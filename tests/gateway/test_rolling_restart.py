@@ -93,8 +93,7 @@ def start(start_gateway: Callable[..., GatewayProcess], tmp_path: Path) -> Calla
 async def test_a_rolling_restart_fails_no_request(
     start: Callable[[], GatewayProcess], fake_engine: FakeEngineProcess, lease: LeaseGiver
 ) -> None:
-    gateways = [await asyncio.to_thread(start)]  # the first one migrates
-    gateways += await asyncio.gather(*(asyncio.to_thread(start) for _ in range(3)))
+    gateways = [await asyncio.to_thread(start) for _ in range(4)]
     ModelRepository(gateways[0].database).put(model_card())
     await asyncio.to_thread(lease, fake_engine, model=MODEL)
     fake_engine.behaviour(time_between_tokens_s=0.02)
