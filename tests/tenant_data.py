@@ -32,7 +32,7 @@ from store.tenants import TenantRepository
 from store.uploads import UploadRepository
 
 BASE = "smollm2-135m-instruct"
-ROWS = b'{"messages": [{"role": "user", "content": "Ahoy?"}, {"role": "assistant", "content": "Aye."}]}\n'
+ROWS = b'{"messages": [{"role": "user", "content": "Ahoy?"}, {"role": "assistant", "content": "Aye."}]}\n' * 10
 
 
 @dataclass(frozen=True)

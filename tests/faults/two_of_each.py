@@ -74,11 +74,16 @@ class TwoOfEach:
         body = chat_body(prompt, **fields)
         return httpx.post(f"{gateway.url}{CHAT}", json=body, headers=self._headers(), timeout=60)
 
-    def upload(self, gateway: GatewayProcess) -> httpx.Response:
-        file = {"file": ("rows.jsonl", io.BytesIO(ROWS))}
-        return httpx.post(
-            f"{gateway.base_url}/files", files=file, data={"purpose": "fine-tune"}, headers=self._headers(), timeout=60
-        )
+    def is_kept(self, gateway: GatewayProcess, prompt: str) -> bool:
+        return self.ask(gateway, prompt, temperature=0).headers["x-flywheel-cache"] == "hit"
+
+    def upload(self, gateway: GatewayProcess) -> str:
+        """The file's id."""
+        form = {"files": {"file": ("rows.jsonl", io.BytesIO(ROWS))}, "data": {"purpose": "fine-tune"}}
+        answer = httpx.post(f"{gateway.base_url}/files", headers=self._headers(), timeout=60, **form)
+        assert answer.status_code == 200, answer.text
+        file_id: str = answer.json()["id"]
+        return file_id
 
     def content(self, gateway: GatewayProcess, file_id: str) -> httpx.Response:
         return httpx.get(f"{gateway.base_url}/files/{file_id}/content", headers=self._headers(), timeout=60)
@@ -95,8 +100,12 @@ class TwoOfEach:
         return found.status
 
     def worker_of(self, job: Job) -> Process:
-        """The one whose log speaks of the job."""
-        return next(worker for worker in self.workers if job.id in worker.log.read_text())
+        """The one that began it: a job's message may have gone to another, which took up what was first in line."""
+
+        def began(line: str) -> bool:
+            return "job started" in line and job.id in line
+
+        return next(worker for worker in self.workers if any(map(began, worker.log.read_text().splitlines())))
 
     def wait_for(self, done: Callable[[], object], *, what: str) -> None:
         deadline = time.monotonic() + 60
