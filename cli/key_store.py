@@ -19,19 +19,20 @@ from store.tenants import TenantRepository
 @contextmanager
 def open_keys(settings: Settings) -> Iterator[KeyRepository]:
     """The keys of the stack. Raises CliError where its database or its pepper cannot be used."""
-    with _open_database(settings) as database:
+    with open_database(settings) as database:
         yield KeyRepository(database, settings.auth.pepper.get_secret_value())
 
 
 @contextmanager
 def open_tenants(settings: Settings) -> Iterator[TenantRepository]:
     """The tenants of the stack. Raises CliError where its database cannot be used."""
-    with _open_database(settings) as database:
+    with open_database(settings) as database:
         yield TenantRepository(database)
 
 
 @contextmanager
-def _open_database(settings: Settings) -> Iterator[Database]:
+def open_database(settings: Settings) -> Iterator[Database]:
+    """The database of the stack. Raises CliError where it cannot be used."""
     database = Database(settings.database_url)
     try:
         yield database

@@ -7,6 +7,7 @@ from typer.core import TyperGroup
 
 from cli.commands import (
     aliases,
+    backup,
     bench,
     chat,
     config,
@@ -51,6 +52,8 @@ app.command("status")(status.status)
 app.command("config")(config.config)
 app.add_typer(keys.app, name="keys")
 app.add_typer(tenants.app, name="tenants")
+app.command("backup")(backup.backup)
+app.command("restore")(backup.restore)
 app.add_typer(models.app, name="models")
 app.command("chat")(chat.chat)
 app.command("finetune")(finetune.finetune)

@@ -93,6 +93,11 @@ class GatewaySettings(Section):
         None,
         description="YAML file of fallbacks, aliases and shadows; contracts/routing.py describes it. None if unset.",
     )
+    drain_s: Annotated[float, Field(ge=0)] = Field(
+        0.0,
+        description="Seconds from SIGTERM until no more connections are taken; meanwhile it answers, but is not ready. "
+        "Longer than a load balancer takes to notice.",
+    )
     connections_per_engine: PositiveInt = Field(1024, description="Connections open to one engine at most.")
     engine_start_wait_s: Seconds = Field(
         180.0, description="Seconds that a request waits for an engine that starts on demand."

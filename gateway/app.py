@@ -42,6 +42,7 @@ from gateway.capture.feed import CaptureFeed
 from gateway.capture.marks import AnswerMarks
 from gateway.capture.retention import Retention
 from gateway.capture.taking import CaptureTaker
+from gateway.drain import Drain
 from gateway.envelope import Envelope
 from gateway.errors import install_error_handlers
 from gateway.job_watch import JobWatch
@@ -98,7 +99,7 @@ def create_app(settings: Settings) -> FastAPI:
     tracer = configure_traces(SERVICE, settings.telemetry.otlp_endpoint)
     metrics = Metrics()
     access_log = AccessLog(sys.stderr.buffer, service=SERVICE)
-    background = Background()
+    background, drain = Background(), Drain()
     database = Database(settings.database_url)
     redis = Redis.from_url(settings.redis_url, socket_timeout=REDIS_TIMEOUT_S, socket_connect_timeout=REDIS_TIMEOUT_S)
     pipe = RedisPipe(settings.redis_url, timeout_s=PIPE_TIMEOUT_S)
@@ -207,6 +208,7 @@ def create_app(settings: Settings) -> FastAPI:
     endpoints = {route.path: DataPathEndpoint(route, data_path) for route in ROUTES}
     app.router.routes[:0] = [Route(path, endpoint, methods=["POST"]) for path, endpoint in endpoints.items()]
     app.state.data_path = {path: endpoint.handle for path, endpoint in endpoints.items()}
+    app.state.drain = drain
     app.state.limiter = limiter
     app.state.authenticator = authenticator
     app.state.fleet_service = FleetService(fleet, queue)
@@ -238,13 +240,14 @@ def create_app(settings: Settings) -> FastAPI:
         create_operations_router(
             limiter,
             settings.limits.edge_requests_per_minute,
-            Probes(database, redis, fleet),
+            Probes(database, redis, fleet, drain),
             Exposition(metrics, JobCounts(database)),
         )
     )
     app.add_middleware(
         Envelope,
         max_body_bytes=settings.gateway.max_body_bytes,
+        drain=drain,
         uploads={
             re.compile(re.escape(files.router.prefix)): settings.gateway.max_upload_bytes,
             uploads.PART_PATH: uploads.MAX_PART_BODY_BYTES,

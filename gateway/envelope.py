@@ -1,4 +1,4 @@
-"""What every route but the data path's shares: request ids, and a bound on bodies."""
+"""What every route but the data path's shares: request ids, and a bound on bodies; and the end of connections."""
 
 import re
 from collections.abc import Mapping
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import structlog
 
 from contracts.errors import BodyTooLarge
+from gateway.drain import Drain
 from gateway.relay.exchange import (
     REQUEST_ID_HEADER,
     AsgiApp,
@@ -24,13 +25,18 @@ DATA_PATHS = frozenset(route.path for route in ROUTES)
 class Envelope:
     """ASGI middleware. The data path's routes pass straight through: they see to both themselves."""
 
-    def __init__(self, app: AsgiApp, *, max_body_bytes: int, uploads: Mapping[re.Pattern[str], int]) -> None:
+    def __init__(
+        self, app: AsgiApp, *, max_body_bytes: int, uploads: Mapping[re.Pattern[str], int], drain: Drain
+    ) -> None:
         """`uploads` are the paths whose bodies may be longer, and how long."""
         self._app = app
         self._max_body_bytes = max_body_bytes
         self._uploads = uploads
+        self._drain = drain
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._drain.began:
+            send = _closing(send)
         if scope["type"] != "http" or (scope["path"] in DATA_PATHS and scope["method"] == "POST"):
             await self._app(scope, receive, send)
             return
@@ -39,6 +45,17 @@ class Envelope:
     def _limit_of(self, path: str) -> int:
         longer = (limit for uploads, limit in self._uploads.items() if uploads.fullmatch(path))
         return next(longer, self._max_body_bytes)
+
+
+def _closing(send: Send) -> Send:
+    """The connection ends with the answer."""
+
+    async def send_and_close(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message["headers"], (b"connection", b"close")]
+        await send(message)
+
+    return send_and_close
 
 
 class _Guarded:

@@ -3,7 +3,8 @@
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -43,6 +44,18 @@ class ArtifactStore:
         with self._filesystem.open(self._absolute(path), "rb") as source:
             while chunk := source.read(CHUNK_BYTES):
                 yield chunk
+
+    @contextmanager
+    def open(self, path: str) -> Iterator[BinaryIO]:
+        """The artifact, to be read in whatever parts. Raises FileNotFoundError."""
+        with self._filesystem.open(self._absolute(path), "rb") as source:
+            yield source
+
+    def files(self, path: str) -> list[str]:
+        """Paths of all artifacts below a folder, or the artifact's own; empty if there is none."""
+        target = self._absolute(path)
+        found: list[str] = self._filesystem.find(target) if self._filesystem.exists(target) else []
+        return sorted(name[len(self._root) :].lstrip("/") for name in found)
 
     def lines(self, path: str) -> Iterator[bytes]:
         with self._filesystem.open(self._absolute(path), "rb") as source:
@@ -108,10 +121,18 @@ class ArtifactStore:
 
 def folder_digest(folder: Path) -> str:
     """`sha256:…` over the names and contents of every file below `folder`, in the order of their names."""
-    whole = hashlib.sha256()
+    digests = {}
     for name in _files_of(folder):
         with (folder / name).open("rb") as source:
-            whole.update(f"{hashlib.file_digest(source, 'sha256').hexdigest()}  {name}\n".encode())
+            digests[name] = hashlib.file_digest(source, "sha256").hexdigest()
+    return digest_of_files(digests)
+
+
+def digest_of_files(digests: Mapping[str, str]) -> str:
+    """`folder_digest` of a folder whose files have these names and these SHA-256 digests, in hexadecimal digits."""
+    whole = hashlib.sha256()
+    for name, digest in sorted(digests.items()):
+        whole.update(f"{digest}  {name}\n".encode())
     return f"sha256:{whole.hexdigest()}"
 
 

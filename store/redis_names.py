@@ -4,6 +4,8 @@ What one request touches carries the tenant as a hash tag, so that one script ma
 (redis.io/docs, "Redis cluster specification", "Hash tags").
 """
 
+import re
+
 ENGINES = "flywheel:engines"
 """Set of engine identifiers that may have a lease."""
 
@@ -22,6 +24,15 @@ LANDINGS = "flywheel:landings"
 
 ADMISSION_PROBE = "flywheel:admission-probe"
 """Written by gateways that wait for Redis to come back; it expires at once."""
+
+
+def tagged(tag: str) -> str:
+    """Pattern of all names that carry a tenant, a release or another hash tag (redis.io/docs, "SCAN", "MATCH")."""
+    return f"flywheel:{{{_escaped(tag)}}}:*"
+
+
+def _escaped(tag: str) -> str:
+    return re.sub(r"([*?\[\]^\\-])", r"\\\1", tag)
 
 
 def lease(engine: str) -> str:

@@ -1,4 +1,4 @@
-"""Real parts for tests: Valkey, a migrated database, an artifact store, fake engines with leases, gateways."""
+"""Real parts for tests: Valkey, PostgreSQL, a migrated database, artifacts, fake engines with leases, gateways."""
 
 import asyncio
 import itertools
@@ -19,6 +19,7 @@ from store.database import Database
 from store.leases import LeaseStore
 from tests.fake_engine.process import FakeEngineProcess
 from tests.gateway_process import GatewayProcess
+from tests.postgres_process import PostgresProcess
 
 LEASE_TTL_S = 600.0
 
@@ -42,6 +43,14 @@ def redis_url(valkey: str) -> str:
 async def redis(redis_url: str) -> Any:
     async with AsyncRedis.from_url(redis_url) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresProcess]:
+    """A real server, the same for the whole run; `postgres.new_database()` makes an empty database."""
+    postgres = PostgresProcess()
+    yield postgres
+    postgres.remove()
 
 
 @pytest.fixture

@@ -6,7 +6,9 @@ from pathlib import Path
 
 UNPACKED = Path(__file__).resolve().parents[1] / ".flywheel/debian"
 PACKAGES = {
+    "initdb": ("postgresql-15", "libpq5", "libicu72", "libxml2", "libldap-2.5-0"),
     "nginx": ("nginx",),
+    "postgres": ("postgresql-15", "libpq5", "libicu72", "libxml2", "libldap-2.5-0"),
     "prometheus": ("prometheus",),
     "promtool": ("prometheus",),
     "wrk": ("wrk", "libluajit-5.1-2"),
@@ -22,9 +24,14 @@ def program(name: str) -> list[str]:
     """Its command. Raises NotToBeHad with what to do."""
     if (installed := shutil.which(name, path=SYSTEM)) is not None:
         return [installed]
-    found = next(UNPACKED.glob(f"usr/*bin/{name}"), None) or _unpack(name)
+    found = _unpacked(name) or _unpack(name)
     libraries = [str(folder) for folder in UNPACKED.glob("usr/lib/*-linux-gnu")]
     return ["env", f"LD_LIBRARY_PATH={':'.join(libraries)}", str(found)]
+
+
+def _unpacked(name: str) -> Path | None:
+    places = (f"usr/*bin/{name}", f"usr/lib/postgresql/*/bin/{name}")
+    return next((found for place in places for found in UNPACKED.glob(place)), None)
 
 
 def _unpack(name: str) -> Path:
@@ -36,9 +43,15 @@ def _unpack(name: str) -> Path:
         for package in PACKAGES[name]:
             archive = next(downloads.glob(f"{package}_*.deb"))
             subprocess.run(["dpkg", "--extract", str(archive), str(UNPACKED)], check=True)
-        return next(UNPACKED.glob(f"usr/*bin/{name}"))
     except (OSError, StopIteration, subprocess.CalledProcessError) as error:
-        raise NotToBeHad(f"{name} is missing ({error}). Run `apt-get install {PACKAGES[name][0]}`.") from None
+        raise _not_to_be_had(name, error) from None
+    if (found := _unpacked(name)) is None:
+        raise _not_to_be_had(name, "its package does not hold it")
+    return found
+
+
+def _not_to_be_had(name: str, reason: object) -> NotToBeHad:
+    return NotToBeHad(f"{name} is missing ({reason}). Run `apt-get install {PACKAGES[name][0]}`.")
 
 
 def _download(name: str, folder: Path, *, options: tuple[str, ...], check: bool = False) -> bool:

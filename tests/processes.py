@@ -50,9 +50,13 @@ class Process:
             exit_code = self.kill()
         assert exit_code == 0, f"{self._child.args} ended with {exit_code}:\n{self.log.read_text()[-4000:]}"
 
+    def terminate(self) -> None:
+        """Asks it to stop, and does not wait."""
+        self._child.terminate()
+
     def stop(self) -> int:
         """The exit code."""
-        self._child.terminate()
+        self.terminate()
         try:
             return self._child.wait(STOP_S)
         except subprocess.TimeoutExpired:

@@ -27,6 +27,9 @@ class ValkeyProcess:
     def stop(self) -> None:
         self._process.stop()
 
+    def kill(self) -> None:
+        self._process.kill()
+
     def _answers(self) -> bool:
         try:
             with Redis.from_url(self.url, socket_timeout=1) as redis:

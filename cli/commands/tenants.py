@@ -1,7 +1,10 @@
-"""`flywheel tenants`: the limits that all keys of a tenant share."""
+"""`flywheel tenants`: the limits that all keys of a tenant share, and the end of what is kept of it."""
+
+from typing import Annotated
 
 import typer
 
+from cli.errors import CliError
 from cli.home import Home
 from cli.limits import (
     Concurrency,
@@ -18,7 +21,7 @@ from cli.tables import make_table, print_table
 from contracts.invalidation import Invalidation
 from contracts.limits import Limits
 
-app = typer.Typer(help="Set and list what all keys of a tenant may use together.", no_args_is_help=True)
+app = typer.Typer(help="Set and list what all keys of a tenant may use together; erase a tenant.", no_args_is_help=True)
 
 
 @app.command("set")
@@ -64,3 +67,40 @@ def list_tenants() -> None:
     for tenant in known:
         table.add_row(tenant.id, describe_limits(tenant) or "none")
     print_table(table)
+
+
+@app.command("erase")
+def erase(
+    tenant: str,
+    user: Annotated[
+        str | None, typer.Option(help="Only what is kept of requests with this `user`, and the tenant's kept answers.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Erase all that is kept of a tenant, its keys and models included, or of one of its users. Tells what is left."""
+    from redis import Redis
+    from redis.exceptions import RedisError
+
+    from cli.key_store import open_database
+    from store.artifacts import ArtifactStore
+    from store.erasure.tenant import Erasure
+
+    settings = stack_settings(Home.find())
+    what = f"all that is kept of the tenant `{tenant}`" if user is None else f"what is kept of `{user}` at `{tenant}`"
+    if not yes:
+        typer.confirm(f"Erase {what}, for good?", abort=True)
+    redis = Redis.from_url(settings.redis_url, socket_connect_timeout=2, socket_timeout=10)
+    with open_database(settings) as database, redis:
+        erasure = Erasure(
+            database, ArtifactStore(settings.artifacts_url), redis, pepper=settings.auth.pepper.get_secret_value()
+        )
+        try:
+            report = erasure.tenant(tenant) if user is None else erasure.user(user, tenant)
+        except RedisError as error:
+            message = f"Redis is not reached, which keeps answers of the tenant: {error}."
+            raise CliError(message, advice="Not everything is erased. Run it again when Redis is back.") from None
+    for kind, count in report.erased.items():
+        typer.echo(f"  {count:>8,} {kind} erased")
+    typer.echo("Left:")
+    for left in report.left:
+        typer.echo(f"  {left.what}: {left.why}.")

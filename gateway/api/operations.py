@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 from slowapi import Limiter
 from sqlalchemy.exc import SQLAlchemyError
 
+from gateway.drain import Drain
 from gateway.metrics import Metrics
 from gateway.routing.fleet import Fleet
 from store.database import Database
@@ -24,7 +25,8 @@ class Health(BaseModel):
 
 
 class Readiness(BaseModel):
-    """Ready means that requests can be authenticated. Without Redis the gateway serves on, without limits."""
+    """Ready means that requests can be authenticated and that the gateway is not about to stop. Without Redis it
+    serves on, without limits."""
 
     status: Literal["ready", "not_ready"]
     database: Literal["up", "down"]
@@ -33,7 +35,8 @@ class Readiness(BaseModel):
 
 
 class Probes:
-    def __init__(self, database: Database, redis: Redis, fleet: Fleet) -> None:
+    def __init__(self, database: Database, redis: Redis, fleet: Fleet, drain: Drain) -> None:
+        self._drain = drain
         self._database = database
         self._redis = redis
         self._fleet = fleet
@@ -41,7 +44,7 @@ class Probes:
     async def readiness(self) -> Readiness:
         database, redis = await asyncio.gather(self._database_state(), self._redis_state())
         return Readiness(
-            status="ready" if database == "up" else "not_ready",
+            status="ready" if database == "up" and not self._drain.began else "not_ready",
             database=database,
             redis=redis,
             engines=self._fleet.size(),

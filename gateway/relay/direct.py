@@ -19,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from contracts.errors import ApiError, HeadTooLarge
+from gateway.drain import Drain
 from gateway.relay.exchange import ClientDisconnected, Exchange, HeaderList
 from gateway.relay.writes import WriteTurn
 
@@ -34,13 +35,14 @@ _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".en
 _HANDED_OVER = frozenset({b"transfer-encoding", b"upgrade", b"expect"})
 
 
-def direct_protocol(handlers: Mapping[str, Handler]) -> type["DirectProtocol"]:
+def direct_protocol(handlers: Mapping[str, Handler], drain: Drain) -> type["DirectProtocol"]:
     """The protocol class for `uvicorn.Config(http=…)`. `handlers` are by the path of their POST route."""
 
     class Protocol(DirectProtocol):
         _writes = WriteTurn()
         _handlers = MappingProxyType({_first_line(path): handler for path, handler in handlers.items()})
         _first_lines = tuple(_handlers)
+        _drain = drain
 
     return Protocol
 
@@ -68,6 +70,7 @@ class DirectProtocol(asyncio.Protocol):
     _writes: WriteTurn
     _handlers: Mapping[bytes, Handler] = MappingProxyType({})
     _first_lines: tuple[bytes, ...] = ()
+    _drain: Drain
 
     def __init__(
         self,
@@ -107,6 +110,8 @@ class DirectProtocol(asyncio.Protocol):
         return self._drained is not None
 
     def head(self, status: int, headers: HeaderList) -> bytes:
+        if self._drain.began:
+            self._keep_alive = False
         lines = [_STATUS_LINES[status]]
         lines += [b"%b: %b\r\n" % header for header in self._server_state.default_headers]
         lines += [b"%b: %b\r\n" % header for header in headers]

@@ -92,7 +92,8 @@ def check_that_the_engine_would_have_said(told: str, engine: str, request: dict[
     In bfloat16 a prompt that is computed at once and one that was generated word by word differ in the last digits, so
     that of two words which are as good as equally likely the other one may be taken.
     """
-    answer = httpx.post(f"{engine}/chat/completions", json=request | {"return_token_ids": True}, timeout=ANSWER_TIMEOUT_S).json()
+    asked = request | {"return_token_ids": True}
+    answer = httpx.post(f"{engine}/chat/completions", json=asked, timeout=ANSWER_TIMEOUT_S).json()
     whole = answer["choices"][0]["message"]["content"]
     if told == whole:
         return
