@@ -18,6 +18,8 @@ from tests.fake_engine.process import FakeEngineProcess
 from tests.gateway.conftest import CHAT, MODEL, chat_body, model_card, wait_until
 from tests.gateway_process import GatewayProcess
 
+pytestmark = pytest.mark.timeout(240)
+
 PROBE_EVERY_S = 0.2
 DRAIN_S = 1.5
 CLIENTS = 6
