@@ -11,7 +11,7 @@ DEV := .flywheel/envs/dev/bin
 SERVICES := cli gateway engine worker
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test test-long lint lock clean bench-adapters bench-fairness bench-finetune bench-gateway bench-routing bench-semantic-cache dashboards profile-gateway
+.PHONY: help up down test test-long lint lock clean bench-adapters bench-fairness bench-finetune bench-gateway bench-routing bench-semantic-cache dashboards profile-gateway simulate-fleet
 
 help: ## Show this list.
 	@echo "Usage: make TARGET [VARIABLE=value]"
@@ -21,6 +21,7 @@ help: ## Show this list.
 	@echo "Variables of bench-finetune: QUICK=1 (without an engine, under 4 minutes)."
 	@echo "Variables of bench-gateway: QUICK=1 (fewer and shorter rounds, under 5 minutes), ENGINE=http://127.0.0.1:8100 (a vLLM to compare with)."
 	@echo "Variables of bench-routing: QUICK=1 (engines that only simulate a prefix cache, about a minute)."
+	@echo "Variables of simulate-fleet: QUICK=1 (small fleets, under a minute, no pictures)."
 	@echo "Variables of profile-gateway: WHAT=pass-through or cache-hit."
 
 up: ## Install what is missing, start everything, print how to use it.
@@ -71,6 +72,10 @@ bench-routing: ## Measure prefix-aware routing beside round robin, over two engi
 bench-semantic-cache: ## Measure how often the semantic cache is right, on paraphrases and near misses; the last line is JSON.
 	@$(PYTHON) cli/bootstrap.py dev engine
 	@$(DEV)/python -m loadtests.semantic_cache
+
+simulate-fleet: ## Compare routing policies over growing fleets in simulated time; the last line is JSON.
+	@$(PYTHON) cli/bootstrap.py dev
+	@$(DEV)/python -m loadtests.fleet $(if $(filter-out 0,$(QUICK)),--quick)
 
 profile-gateway: ## Show where the gateway's microseconds go.
 	@$(PYTHON) cli/bootstrap.py dev peers
