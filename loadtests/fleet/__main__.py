@@ -1,8 +1,9 @@
 """`python -m loadtests.fleet`: routing policies over growing fleets, in simulated time.
 
-The routing code and the fair queue are the gateway's own. Three parts: policies compared while engines and users grow
-together; SGLang's published comparison, again; and what a gateway pays for each more engine. Progress goes to stderr;
-the only line of stdout is one JSON object. Draws docs/images/fleet-*.svg.
+The routing code and the fair queue are the gateway's own. Policies compared while engines, gateways and users grow
+together, and while the same engines get more gateways; SGLang's published comparison, again; and what a gateway pays
+for each more engine. Progress goes to stderr; the only line of stdout is one JSON object. Draws
+docs/images/fleet-*.svg.
 """
 
 import argparse
@@ -23,14 +24,13 @@ ENGINES_A_GATEWAY = 8
 IMAGES = Path(__file__).resolve().parents[2] / "docs/images"
 
 
-def compare(engines: int, requests_an_engine: int) -> dict[str, Any]:
-    gateways = max(1, engines // ENGINES_A_GATEWAY)
+def compare(engines: int, gateways: int, requests_an_engine: int) -> dict[str, Any]:
     figures: dict[str, Any] = {"engines": engines, "gateways": gateways, "requests": engines * requests_an_engine}
     for policy in POLICIES:
         rate = engines * REQUESTS_PER_S_AN_ENGINE
         outcome = simulate(Scenario(policy, engines, gateways, figures["requests"], requests_per_s=rate))
         figures[policy] = outcome.figures()
-        _tell(f"{engines} engines, {policy}: {figures[policy]}")
+        _tell(f"{engines} engines, {gateways} gateways, {policy}: {figures[policy]}")
     return figures
 
 
@@ -63,13 +63,16 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="smaller fleets, under a minute, no pictures")
     quick = parser.parse_args().quick
     sizes, costs = ((2, 8), (10, 100)) if quick else ((4, 16, 64, 128), (10, 100, 1000, 10_000))
+    alike, beside, requests = (8, (1, 4), 100) if quick else (64, (1, 4, 16, 64), 200)
     figures = {
-        "policies": [compare(engines, 100 if quick else 200) for engines in sizes],
+        "engines": [compare(engines, max(1, engines // ENGINES_A_GATEWAY), requests) for engines in sizes],
+        "gateways": [compare(alike, gateways, requests) for gateways in beside],
         "published": reproduce(1000 if quick else 4000),
         "growth": grow(costs, 100 if quick else 1000),
     }
     if not quick:
-        draw_policies(figures["policies"], IMAGES)
+        draw_policies(figures["engines"], "engines", IMAGES)
+        draw_policies(figures["gateways"], "gateways", IMAGES)
         draw_growth(figures["growth"], IMAGES)
     print(json.dumps(figures), flush=True)
 

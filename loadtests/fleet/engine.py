@@ -5,7 +5,7 @@ A step takes a fixed time, and more for each request that decodes in it and each
 beside the running decodes). The prefix cache is the fake engine's, which evicts as vLLM does.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from math import ceil
@@ -56,7 +56,8 @@ class SimulatedEngine:
         self.cache = PrefixCache(speed.kv_cache_tokens)
         self.name = f"engine-{number}"
         self.requests = 0
-        self.busy_s = 0.0
+        self.token_gaps_s: Counter[float] = Counter()
+        """How often a token came so long after the one before it."""
         self._url = f"http://engine-{number}:8100"
         self._waiting: deque[Job] = deque()
         self._prefilling: deque[Job] = deque()
@@ -92,15 +93,12 @@ class SimulatedEngine:
         while True:
             self._arrival = environment.event()
             self._admit()
-            began = environment.now
             if self._prefilling:
                 yield from self._prefill()
             elif self._decoding:
                 yield from self._decode()
             else:
                 yield self._arrival
-                continue
-            self.busy_s += environment.now - began
 
     def _admit(self) -> None:
         while self._waiting and self._running < self._speed.capacity:
@@ -121,9 +119,9 @@ class SimulatedEngine:
             step_tokens += piece
             if job.uncached == 0:
                 begun.append(self._prefilling.popleft())
-        decoding = self._decoding
-        yield self._environment.timeout(self._speed.step_time_s(len(decoding), step_tokens))
-        self._advance(1)
+        step_s = self._speed.step_time_s(len(self._decoding), step_tokens)
+        yield self._environment.timeout(step_s)
+        self._advance(1, step_s)
         for job in begun:
             job.first_token.succeed()
             self._decoding.append(job)
@@ -139,10 +137,11 @@ class SimulatedEngine:
         steps = min(most, max(1, ceil((self._environment.now - began) / step_s - 1e-9)))
         if (rest := began + steps * step_s - self._environment.now) > 0:
             yield self._environment.timeout(rest)
-        self._advance(steps)
+        self._advance(steps, step_s)
         self._end_answers()
 
-    def _advance(self, steps: int) -> None:
+    def _advance(self, steps: int, step_s: float) -> None:
+        self.token_gaps_s[step_s] += steps * len(self._decoding)
         for job in self._decoding:
             job.left -= steps
 

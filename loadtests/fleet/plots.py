@@ -20,12 +20,12 @@ PANELS = {
 }
 
 
-def draw_policies(runs: Sequence[dict[str, Any]], folder: Path) -> None:
+def draw_policies(runs: Sequence[dict[str, Any]], growing: str, folder: Path) -> None:
     picture, axes = plt.subplots(1, len(PANELS), figsize=(3.4 * len(PANELS), 3.2))
     for at, (figure, title) in zip(axes, PANELS.items(), strict=True):
         for policy, colour in COLOURS.items():
             at.plot(
-                [run["engines"] for run in runs],
+                [run[growing] for run in runs],
                 [run[policy][figure] for run in runs],
                 "o-",
                 color=colour,
@@ -33,9 +33,9 @@ def draw_policies(runs: Sequence[dict[str, Any]], folder: Path) -> None:
             )
         at.set_xscale("log", base=2)
         at.set_ylim(bottom=0)
-        _dress(at, title, [run["engines"] for run in runs])
+        _dress(at, title, growing, [run[growing] for run in runs])
     axes[0].legend(fontsize=8, frameon=False, loc="lower right")
-    _save(picture, folder / "fleet-policies.svg")
+    _save(picture, folder / f"fleet-{growing}.svg")
 
 
 def draw_growth(costs: Sequence[dict[str, Any]], folder: Path) -> None:
@@ -50,15 +50,15 @@ def draw_growth(costs: Sequence[dict[str, Any]], folder: Path) -> None:
     for at, title in zip((choice, look, memory), titles, strict=True):
         at.set_xscale("log")
         at.set_yscale("log")
-        _dress(at, title, sizes)
+        _dress(at, title, "engines", sizes)
     for at in (choice, memory):
         at.legend(fontsize=8, frameon=False)
     _save(picture, folder / "fleet-growth.svg")
 
 
-def _dress(axes: Axes, title: str, sizes: Sequence[int]) -> None:
+def _dress(axes: Axes, title: str, growing: str, sizes: Sequence[int]) -> None:
     axes.set_title(title, fontsize=9)
-    axes.set_xlabel("engines", fontsize=8)
+    axes.set_xlabel(growing, fontsize=8)
     axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
     axes.minorticks_off()
     axes.grid(color="#eee")

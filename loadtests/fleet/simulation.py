@@ -9,14 +9,16 @@ from typing import Any
 import simpy
 
 from cli.benchmark.summary import percentile
-from contracts.settings import RoutingPolicyName
+from contracts.settings import EngineSettings, GatewaySettings, RoutingPolicyName
 from loadtests.fleet.engine import EngineSpeed, Job, SimulatedEngine
 from loadtests.fleet.gateway import LeasesInMemory, SimulatedGateway
 from loadtests.fleet.users import Conversation, Crowd, Habits
 from tests.fake_engine.prefix_cache import BLOCK_TOKENS
 
-LEASE_S = 1.0
-"""Between two renewals of a lease, and two looks at them."""
+RENEWAL_S = EngineSettings.model_fields["lease_ttl_s"].default / 3
+"""Between two renewals of one engine's lease, as agents make them; each has its own beat."""
+LOOK_S = GatewaySettings.model_fields["lease_refresh_s"].default
+"""Between two looks of one gateway at all leases."""
 WARM_SHARE = 0.2
 """First part of the requests, which finds cold caches and is not counted."""
 
@@ -75,9 +77,10 @@ class Simulation:
 
     def run(self, source: Callable[["Simulation"], Generator[simpy.Event, object, None]]) -> Outcome:
         began = time.perf_counter()
+        for number in range(len(self.engines)):
+            self.environment.process(self._renew(number))
         for gateway in self.gateways:
-            gateway.look_at_leases()
-        self.environment.process(self._renew())
+            self.environment.process(self._look(gateway))
         self.environment.process(source(self))
         self.environment.run(until=self._all_answered)
         outcome = self.outcome
@@ -121,14 +124,18 @@ class Simulation:
     def wants_more(self) -> bool:
         return self.asked < self.scenario.requests
 
-    def _renew(self) -> Generator[simpy.Event, object, None]:
-        """Half a period after the leases are written the gateways read them, all at once."""
+    def _renew(self, number: int) -> Generator[simpy.Event, object, None]:
+        yield self.environment.timeout(RENEWAL_S * self.crowd.random.random())
         while True:
-            yield self.environment.timeout(LEASE_S / 2)
-            self._leases = [engine.lease() for engine in self.engines]
-            yield self.environment.timeout(LEASE_S / 2)
-            for gateway in self.gateways:
-                gateway.look_at_leases()
+            self._leases[number] = self.engines[number].lease()
+            yield self.environment.timeout(RENEWAL_S)
+
+    def _look(self, gateway: SimulatedGateway) -> Generator[simpy.Event, object, None]:
+        gateway.look_at_leases()
+        yield self.environment.timeout(LOOK_S * self.crowd.random.random())
+        while True:
+            gateway.look_at_leases()
+            yield self.environment.timeout(LOOK_S)
 
 
 def conversations(simulation: Simulation) -> Generator[simpy.Event, object, None]:

@@ -55,7 +55,7 @@ class Crowd:
     def __init__(self, habits: Habits, seed: int) -> None:
         self.habits = habits
         self.random = random.Random(seed)
-        self._numbers = itertools.count(1)
+        self.numbers = itertools.count(1)
         self._systems = [self.new_blocks(habits.system_tokens) for _ in range(habits.system_prompts)]
         self._popularity = list(itertools.accumulate(1 / (rank + 1) for rank in range(habits.system_prompts)))
 
@@ -81,7 +81,7 @@ class Crowd:
     def new_blocks(self, median_tokens: int) -> list[int]:
         tokens = median_tokens * self.random.lognormvariate(0, self.habits.sigma)
         count = min(max(1, round(tokens / BLOCK_TOKENS)), 40 * median_tokens // BLOCK_TOKENS + 1)
-        return list(itertools.islice(self._numbers, count))
+        return list(itertools.islice(self.numbers, count))
 
 
 def _text_of(block: int) -> str:

@@ -136,6 +136,7 @@ def test_the_command_prints_one_line_of_json():
     done = subprocess.run(command, capture_output=True, text=True, check=True)
 
     figures = json.loads(done.stdout)
-    assert [run["engines"] for run in figures["policies"]] == [2, 8]
+    assert [run["engines"] for run in figures["engines"]] == [2, 8]
+    assert [run["gateways"] for run in figures["gateways"]] == [1, 4]
     assert [cost["engines"] for cost in figures["growth"]] == [10, 100]
     assert figures["published"]["hit_rate_ratio"] > 1
