@@ -62,8 +62,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="smaller fleets, under a minute, no pictures")
     quick = parser.parse_args().quick
-    sizes, costs = ((2, 8), (10, 100)) if quick else ((4, 16, 64, 128), (10, 100, 1000, 10_000))
-    alike, beside, requests = (8, (1, 4), 100) if quick else (64, (1, 4, 16, 64), 200)
+    sizes, costs = ((2, 8), (10, 100)) if quick else ((4, 16, 64), (10, 100, 1000, 10_000))
+    alike, beside, requests = (8, (1, 4), 100) if quick else (16, (1, 4, 16), 200)
     figures = {
         "engines": [compare(engines, max(1, engines // ENGINES_A_GATEWAY), requests) for engines in sizes],
         "gateways": [compare(alike, gateways, requests) for gateways in beside],
