@@ -5,13 +5,14 @@ EMBEDDINGS ?=
 QUICK ?=
 ENGINE ?=
 WHAT ?=
+SECONDS ?=
 
 FLYWHEEL := .flywheel/envs/cli/bin/flywheel
 DEV := .flywheel/envs/dev/bin
 SERVICES := cli gateway engine worker
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test test-long lint lock clean bench-adapters bench-fairness bench-finetune bench-gateway bench-routing bench-semantic-cache dashboards profile-gateway
+.PHONY: help up down test test-long lint lock clean bench-adapters bench-fairness bench-finetune bench-gateway bench-routing bench-semantic-cache dashboards loadtest loadtest-soak loadtest-spike loadtest-stress profile-gateway simulate-fleet
 
 help: ## Show this list.
 	@echo "Usage: make TARGET [VARIABLE=value]"
@@ -21,6 +22,7 @@ help: ## Show this list.
 	@echo "Variables of bench-finetune: QUICK=1 (without an engine, under 4 minutes)."
 	@echo "Variables of bench-gateway: QUICK=1 (fewer and shorter rounds, under 5 minutes), ENGINE=http://127.0.0.1:8100 (a vLLM to compare with)."
 	@echo "Variables of bench-routing: QUICK=1 (engines that only simulate a prefix cache, about a minute)."
+	@echo "Variables of simulate-fleet: QUICK=1 (small fleets, under a minute, no pictures)."
 	@echo "Variables of profile-gateway: WHAT=pass-through or cache-hit."
 
 up: ## Install what is missing, start everything, print how to use it.
@@ -71,6 +73,26 @@ bench-routing: ## Measure prefix-aware routing beside round robin, over two engi
 bench-semantic-cache: ## Measure how often the semantic cache is right, on paraphrases and near misses; the last line is JSON.
 	@$(PYTHON) cli/bootstrap.py dev engine
 	@$(DEV)/python -m loadtests.semantic_cache
+
+simulate-fleet: ## Compare routing policies over growing fleets in simulated time; the last line is JSON.
+	@$(PYTHON) cli/bootstrap.py dev
+	@$(DEV)/python -m loadtests.fleet $(if $(filter-out 0,$(QUICK)),--quick)
+
+loadtest: ## Drive two gateways and a small fake fleet for a minute, with thresholds; the last line is JSON.
+	@$(PYTHON) cli/bootstrap.py dev loadtest
+	@$(DEV)/python -m loadtests.load steady
+
+loadtest-spike: ## The same with ten times the requests for half a minute.
+	@$(PYTHON) cli/bootstrap.py dev loadtest
+	@$(DEV)/python -m loadtests.load spike
+
+loadtest-stress: ## The same with twice the requests every 20 seconds, until it bends.
+	@$(PYTHON) cli/bootstrap.py dev loadtest
+	@$(DEV)/python -m loadtests.load stress
+
+loadtest-soak: ## The same for 30 minutes: memory is flat, nothing is left behind. SECONDS=300 shortens it.
+	@$(PYTHON) cli/bootstrap.py dev loadtest
+	@$(DEV)/python -m loadtests.load soak $(if $(SECONDS),--seconds $(SECONDS))
 
 profile-gateway: ## Show where the gateway's microseconds go.
 	@$(PYTHON) cli/bootstrap.py dev peers

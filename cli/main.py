@@ -17,6 +17,7 @@ from cli.commands import (
     jobs,
     keys,
     models,
+    plan,
     release,
     status,
     tenants,
@@ -63,3 +64,4 @@ app.add_typer(jobs.app, name="jobs")
 app.add_typer(dataset.app, name="dataset")
 app.command("top")(top.top)
 app.command("bench")(bench.bench)
+app.command("plan")(plan.plan)

@@ -2,12 +2,15 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+MOST_MODELS = 1000
+OTHER = "other"
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
 
 class Metrics:
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
+        self._models: set[str] = set()
         self.requests = Counter(
             "flywheel_requests", "Requests answered.", ["route", "model", "status"], registry=registry
         )
@@ -100,6 +103,15 @@ class Metrics:
             registry=registry,
         )
         self._begin_at_nought()
+
+    def label_of(self, model: str) -> str:
+        """The model's name, or `other` once MOST_MODELS have names here: tenants make models without end."""
+        if model in self._models:
+            return model
+        if len(self._models) >= MOST_MODELS:
+            return OTHER
+        self._models.add(model)
+        return model
 
     def _begin_at_nought(self) -> None:
         """A series that appears with its first event hides that event from `rate` (Prometheus, "Instrumentation",

@@ -119,7 +119,7 @@ class Forwarder:
     def _note_failure(
         self, engine: Engine, card: ModelCard, error: UpstreamError
     ) -> EngineError | EngineTimeout | NoEngineAvailable:
-        self._metrics.engine_failures.labels(card.name).inc()
+        self._metrics.engine_failures.labels(self._metrics.label_of(card.name)).inc()
         self._log.warning("engine failed", engine=engine.lease.engine, reason=type(error).__name__)
         if isinstance(error, TooManyConnections):
             return NoEngineAvailable("The engines are busy. Try again shortly.", retry_after_s=1)

@@ -88,7 +88,7 @@ class Recorder:
 
     def _count(self, route: DataPathRoute, progress: Progress, status: int, duration_s: float) -> None:
         metrics, usage = self._metrics, progress.usage
-        model = progress.card.name if progress.card else ""
+        model = metrics.label_of(progress.card.name) if progress.card else ""
         self._requests(route.path, model, str(status)).inc()
         self._durations(route.path, model).observe(duration_s)
         if progress.cache is not None:

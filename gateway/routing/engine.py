@@ -1,6 +1,7 @@
 """One engine, as this gateway sees it."""
 
 import time
+from collections.abc import Callable
 
 from contracts.engine import EngineLease
 from gateway.relay.upstream import Upstream
@@ -13,13 +14,14 @@ from gateway.routing.rendezvous import key_of
 class Engine:
     """A live engine: its newest lease, its connections, what we have in flight there, and what we know of it."""
 
-    def __init__(self, lease: EngineLease, upstream: Upstream) -> None:
+    def __init__(self, lease: EngineLease, upstream: Upstream, clock: Callable[[], float] = time.monotonic) -> None:
         self.lease = lease
         self.upstream = upstream
         self.occupancy = Occupancy(lease.capacity)
-        self.health = EngineHealth()
+        self.health = EngineHealth(clock)
         self.prefixes = PrefixMemory(blocks_in(lease.load.kv_cache_tokens))
         self.seed = key_of(lease.engine)
+        self._clock = clock
 
     @property
     def in_flight(self) -> int:
@@ -30,7 +32,7 @@ class Engine:
         if load.kv_cache_tokens != self.lease.load.kv_cache_tokens:
             self.prefixes.resize(blocks_in(load.kv_cache_tokens))
         self.lease = lease
-        self.occupancy.renew(reported=load.running + load.waiting, capacity=lease.capacity, now=time.monotonic())
+        self.occupancy.renew(reported=load.running + load.waiting, capacity=lease.capacity, now=self._clock())
 
     def lose(self, adapter: str) -> None:
         """It said that it does not have the adapter. Its next lease is believed again."""

@@ -34,7 +34,8 @@ class Fallbacks:
         return [fallback for fallback in usable if fallback is not None]
 
     def note(self, card: ModelCard, fallback: ModelCard) -> None:
-        self._metrics.fallbacks.labels(card.name, fallback.name).inc()
+        label_of = self._metrics.label_of
+        self._metrics.fallbacks.labels(label_of(card.name), label_of(fallback.name)).inc()
         self._log.warning("falling back", model=card.name, fallback=fallback.name)
 
     def _usable(

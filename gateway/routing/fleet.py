@@ -1,6 +1,7 @@
 """The engines that are alive, by their leases in Redis, and the choice among them."""
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 
 import structlog
@@ -29,13 +30,20 @@ class Fleet:
     """
 
     def __init__(
-        self, leases: LeaseStore, demand: Demand, settings: GatewaySettings, metrics: Metrics, policy: Policy
+        self,
+        leases: LeaseStore,
+        demand: Demand,
+        settings: GatewaySettings,
+        metrics: Metrics,
+        policy: Policy,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._leases = leases
         self._demand = demand
         self._settings = settings
         self._metrics = metrics
         self._policy = policy
+        self._clock = clock
         self._engines: dict[str, Engine] = {}
         self._look_now = asyncio.Event()
         self._updated = asyncio.Condition()
@@ -166,7 +174,7 @@ class Fleet:
             if (engine := self._engines.get(lease.engine)) is not None and engine.lease.url == lease.url:
                 engine.renew(lease)
             else:
-                engine = self._engines[lease.engine] = Engine(lease, self._connect(lease.url))
+                engine = self._engines[lease.engine] = Engine(lease, self._connect(lease.url), self._clock)
                 engine.renew(lease)
         self._count_engines()
         for listener in self._listeners:

@@ -104,4 +104,4 @@ class Shadows:
         return min(engines, key=Engine.load, default=None)
 
     def _count(self, model: str, result: str) -> None:
-        self._metrics.shadows.labels(model, result).inc()
+        self._metrics.shadows.labels(self._metrics.label_of(model), result).inc()

@@ -1,0 +1,1 @@
+"""`flywheel plan`: how many engines a promise needs, from what `flywheel bench` measured of one."""

@@ -1,0 +1,119 @@
+"""One engine under requests that come at random, stepped through as engines with continuous batching work.
+
+All requests of a batch share each step, and the prompts that came during the last step are computed in the next one
+(Agrawal et al., 2024, "Taming throughput-latency tradeoff in LLM inference with Sarathi-Serve"). What a step takes is
+read from the profile: time between tokens grows in a line with the batch, and the first token of a request alone is
+one step and its prompt. Requests come as a Poisson process and engines get equal parts of them: routing by load or by
+prefix does better, bursts and lengths with heavier tails do worse.
+"""
+
+import heapq
+import math
+import random
+from collections import deque
+from dataclasses import dataclass
+from statistics import linear_regression
+
+from cli.benchmark.summary import percentile
+from cli.errors import CliError
+from cli.planning.profile import Profile
+
+REQUESTS = 6000
+WARM_REQUESTS = 500
+SEED = 1
+MOST_WAITING = 2000
+"""An engine with so many waiting does not keep up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Seconds of a step, of a step's part for each request that decodes, and of a prompt."""
+
+    step_s: float
+    request_s: float
+    prompt_s: float
+    answer_tokens: float
+    capacity: int
+
+    @classmethod
+    def of(cls, profile: Profile) -> "Pace":
+        batches = [level.concurrency for level in profile.levels]
+        slope, at_nought = linear_regression(batches, [level.time_between_tokens_s.p50 for level in profile.levels])
+        request_s, step_s = max(0.0, slope), max(0.0, at_nought)
+        alone = profile.levels[0]
+        prompt_s = max(0.0, alone.time_to_first_token_s.p50 - step_s)
+        tokens = sum(level.output_tokens for level in profile.levels)
+        answers = sum(level.requests - level.failures for level in profile.levels)
+        return cls(step_s, request_s, prompt_s, tokens / answers, profile.levels[-1].concurrency)
+
+    @property
+    def most_per_s(self) -> float:
+        """With a full batch all the time."""
+        decoding_s = (self.step_s + self.request_s * self.capacity) * self.answer_tokens / self.capacity
+        return 1 / (self.prompt_s + decoding_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """`load` is the share of what the engines can answer at most."""
+
+    engines: int
+    load: float
+    first_token_p99_s: float
+
+
+def engines_needed(pace: Pace, requests_per_s: float, first_token_p99_s: float) -> Need:
+    """The fewest engines. Raises CliError where not even an idle engine keeps the promise."""
+    idle_s = pace.step_s + pace.prompt_s
+    if idle_s > first_token_p99_s:
+        told, asked = idle_s * 1000, first_token_p99_s * 1000
+        raise CliError(
+            f"An idle engine's first token takes {told:.0f} ms, longer than the {asked:.0f} ms asked for.",
+            advice="Plan with a faster engine's profile, or ask for less.",
+        )
+    low = high = max(1, math.ceil(requests_per_s / pace.most_per_s))
+    while (need := expect(pace, high, requests_per_s)).first_token_p99_s > first_token_p99_s:
+        if requests_per_s / high < 0.001 * pace.most_per_s:
+            raise CliError("Engines that are nearly idle miss this time to first token.", advice="Ask for less.")
+        low, high = high + 1, high * 2
+    while low < high:
+        middle = (low + high) // 2
+        tried = expect(pace, middle, requests_per_s)
+        if tried.first_token_p99_s <= first_token_p99_s:
+            high, need = middle, tried
+        else:
+            low = middle + 1
+    return need
+
+
+def expect(pace: Pace, engines: int, requests_per_s: float) -> Need:
+    """What so many engines do: the same for the same question, since chance has a fixed seed."""
+    each = requests_per_s / engines
+    return Need(engines, each / pace.most_per_s, _first_token_p99_s(pace, each))
+
+
+def _first_token_p99_s(pace: Pace, requests_per_s: float) -> float:
+    """Infinite where the engine does not keep up. Answers are exponentially long around their mean."""
+    chance = random.Random(SEED)  # noqa: S311 (no secret)
+    waiting: deque[float] = deque()
+    ends: list[int] = []  # a heap: the steps after which answers are whole
+    step = 0
+    times: list[float] = []
+    now, next_at = 0.0, 0.0
+    while len(times) < REQUESTS:
+        if not waiting and not ends:
+            now = max(now, next_at)
+        while next_at <= now:
+            waiting.append(next_at)
+            next_at += chance.expovariate(requests_per_s)
+        if len(waiting) > MOST_WAITING:
+            return math.inf
+        begun = [waiting.popleft() for _ in range(min(len(waiting), pace.capacity - len(ends)))]
+        now += pace.step_s + pace.request_s * len(ends) + pace.prompt_s * len(begun)
+        step += 1
+        for came_at in begun:
+            times.append(now - came_at)
+            heapq.heappush(ends, step + max(0, round(chance.expovariate(1 / pace.answer_tokens)) - 1))
+        while ends and ends[0] <= step:
+            heapq.heappop(ends)
+    return percentile(times[WARM_REQUESTS:], 99)

@@ -1,0 +1,89 @@
+"""`python -m loadtests.load steady|spike|stress|soak`: a load test against real gateways and fake engines.
+
+Starts what is driven (loadtests/load/stage.py), then locust with loadtests/locustfile.py and the plan's stages, and
+keeps locust's report as HTML. The only line of stdout is one JSON object; the exit code is 1 where a threshold was
+missed, a request was left behind, or, in a soak, a gateway's memory grew. Lengths are a quarter of the traces', so
+that two cores carry client, gateways and engines.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from loadtests.load.plans import PLANS
+from loadtests.load.stage import Stage
+from tests.processes import ROOT
+
+LOCUST = ROOT / ".flywheel/envs/loadtest/bin/locust"
+REPORTS = ROOT / ".flywheel/loadtests"
+SCALE = "0.25"
+WARM_SHARE = 0.25
+"""First part of a soak, in which caches and pools fill."""
+SAMPLE_S = 5.0
+GROWTH_MIB = 20.0
+"""What memory may grow by from the end of the first quarter of a soak to its end."""
+
+
+def drive(stage: Stage, plan: str, seconds: float | None) -> dict[str, Any]:
+    REPORTS.mkdir(parents=True, exist_ok=True)
+    report, summary = REPORTS / f"{plan}.html", REPORTS / f"{plan}.json"
+    summary.unlink(missing_ok=True)
+    settings = {
+        "LOAD_PLAN": plan,
+        "LOAD_SCALE": SCALE,
+        "LOAD_SUMMARY": str(summary),
+        "FLYWHEEL_BASE_URL": stage.base_urls,
+        "FLYWHEEL_API_KEY": stage.key,
+    }
+    if seconds is not None:
+        settings["LOAD_SECONDS"] = str(seconds)
+    command = [str(LOCUST), "-f", "loadtests/locustfile.py", "--headless", "--only-summary", "--html", str(report)]
+    began = time.monotonic()
+    locust = subprocess.Popen(command, cwd=ROOT, env=os.environ | settings, stdout=sys.stderr)
+    samples: list[list[float]] = []
+    while locust.poll() is None:
+        samples.append(stage.memory_mib())
+        try:
+            locust.wait(SAMPLE_S)
+        except subprocess.TimeoutExpired:
+            continue
+    figures: dict[str, Any] = {"plan": plan, "seconds": round(time.monotonic() - began)}
+    figures |= json.loads(summary.read_text())
+    figures["report"] = str(report.relative_to(ROOT))
+    warm = samples[int(WARM_SHARE * len(samples))]
+    figures["memory_mib"] = {"warm": _rounded(warm), "end": _rounded(samples[-1])}
+    figures["left_behind"] = stage.left_behind()
+    if any(figures["left_behind"].values()):
+        figures["missed"].append("requests were left behind")
+    growth = max(end - start for start, end in zip(warm, samples[-1], strict=True))
+    if plan == "soak" and growth > GROWTH_MIB:
+        figures["missed"].append(f"a gateway's memory grew by {growth:.0f} MiB")
+    return figures
+
+
+def _rounded(values: list[float]) -> list[float]:
+    return [round(value, 1) for value in values]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("plan", choices=sorted(PLANS))
+    parser.add_argument("--seconds", type=float, help="the plan's stages in so many seconds together")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        stage = Stage(Path(folder), stack)
+        stage.wait_until_ready()
+        figures = drive(stage, arguments.plan, arguments.seconds)
+    print(json.dumps(figures), flush=True)
+    return 1 if figures["missed"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
