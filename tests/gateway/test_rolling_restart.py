@@ -92,6 +92,7 @@ def start(start_gateway: Callable[..., GatewayProcess], tmp_path: Path) -> Calla
     )
 
 
+@pytest.mark.long  # a balancer that is late to look, on a busy machine, sends to a gateway that is gone
 async def test_a_rolling_restart_fails_no_request(
     start: Callable[[], GatewayProcess], fake_engine: FakeEngineProcess, lease: LeaseGiver
 ) -> None:
