@@ -48,6 +48,16 @@ def test_least_loaded_takes_the_idlest_and_spreads_over_equals():
     assert Counter(policy.choose(candidates, chat("hello")) for _ in range(10)) == {candidates[0]: 5, candidates[2]: 5}
 
 
+@pytest.mark.parametrize("policy", [LeastLoaded(), PrefixAware()])
+def test_not_all_gateways_send_to_the_engine_that_looked_idlest(policy: Policy):
+    candidates = engines(8)
+    for engine in candidates[1:]:
+        engine.occupancy.renew(reported=CAPACITY // 2, capacity=CAPACITY, now=0)
+    chosen = Counter(policy.choose(candidates, chat(f"{number} {TURN}")) for number in range(400))
+
+    assert 50 < chosen[candidates[0]] < 200
+
+
 def test_a_session_stays_and_sessions_are_spread():
     candidates = engines(4)
     gateways = [SessionAffinity(), SessionAffinity()]
