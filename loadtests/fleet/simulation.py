@@ -1,6 +1,7 @@
 """Gateways, engines and users together, until a number of requests is answered."""
 
 import asyncio
+import random
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
@@ -163,6 +164,7 @@ def _talk(simulation: Simulation) -> Generator[simpy.Event, object, None]:
 def simulate(
     scenario: Scenario, source: Callable[[Simulation], Generator[simpy.Event, object, None]] = conversations
 ) -> Outcome:
+    random.seed(scenario.seed)  # the policies' own chance
     with asyncio.Runner() as runner:
         return Simulation(scenario, runner).run(source)
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from gateway.routing.engine import Engine
 from gateway.routing.policies.base import Policy
 from gateway.routing.policies.least_loaded import LeastLoaded
-from gateway.routing.policies.sampling import Sample
+from gateway.routing.policies.sampling import compared
 from gateway.routing.prefixes import BlockKeys
 from gateway.routing.rendezvous import top_two
 from gateway.routing.request import RoutingRequest
@@ -32,26 +32,26 @@ class PrefixAware(Policy):
 
     def __init__(self) -> None:
         self._least_loaded = LeastLoaded()
-        self._sample = Sample()
 
     def choose(self, candidates: Sequence[Engine], request: RoutingRequest) -> Engine:
         blocks = request.blocks
         if not blocks:
             return self._least_loaded.choose(candidates, request)
-        engine = self._best(candidates, blocks)
+        engine = _best(candidates, blocks)
         engine.prefixes.remember(blocks)
         return engine
 
-    def _best(self, candidates: Sequence[Engine], blocks: BlockKeys) -> Engine:
-        matches = [engine.prefixes.match(blocks) for engine in candidates]
-        loads = [engine.load() for engine in candidates]
-        weight = LOAD_WEIGHT / max(sum(loads) / len(loads), LIGHT_LOAD)
-        scores = [match / len(blocks) - weight * load for match, load in zip(matches, loads, strict=True)]
-        preferred = _of_one_mind(candidates, matches, max(matches), blocks)
-        best = max((*self._sample.of(candidates, loads), *preferred), key=scores.__getitem__)
-        if matches[best] != max(matches):
-            preferred = _of_one_mind(candidates, matches, matches[best], blocks)
-        return candidates[next((place for place in preferred if scores[place] >= scores[best] - SLACK), best)]
+
+def _best(candidates: Sequence[Engine], blocks: BlockKeys) -> Engine:
+    matches = [engine.prefixes.match(blocks) for engine in candidates]
+    loads = [engine.load() for engine in candidates]
+    weight = LOAD_WEIGHT / max(sum(loads) / len(loads), LIGHT_LOAD)
+    scores = [match / len(blocks) - weight * load for match, load in zip(matches, loads, strict=True)]
+    preferred = _of_one_mind(candidates, matches, max(matches), blocks)
+    best = max((*compared(candidates, loads), *preferred), key=scores.__getitem__)
+    if matches[best] != max(matches):
+        preferred = _of_one_mind(candidates, matches, matches[best], blocks)
+    return candidates[next((place for place in preferred if scores[place] >= scores[best] - SLACK), best)]
 
 
 def _of_one_mind(candidates: Sequence[Engine], matches: Sequence[int], match: int, blocks: BlockKeys) -> Sequence[int]:
