@@ -34,7 +34,7 @@ def draw_policies(runs: Sequence[dict[str, Any]], growing: str, folder: Path) ->
         at.set_xscale("log", base=2)
         at.set_ylim(bottom=0)
         _dress(at, title, growing, [run[growing] for run in runs])
-    axes[0].legend(fontsize=8, frameon=False, loc="upper left")
+    axes[0].legend(fontsize=8, frameon=False, loc="lower left")
     _save(picture, folder / f"fleet-{growing}.svg")
 
 
