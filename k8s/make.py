@@ -1,6 +1,6 @@
 """`make manifests`: writes what is made of other files, so that there is one truth of each.
 
-components/monitoring/rules.yaml holds deploy/observability/rules, and chart/ what k8s/base renders to, with values where
+components/monitoring/rules.yaml holds deploy/observability/rules; chart/ what k8s/base renders to, with values where
 installations differ.
 """
 

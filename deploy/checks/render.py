@@ -13,7 +13,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 ENVIRONMENT = REPOSITORY / ".flywheel/envs/deploy/bin"
 CHART = REPOSITORY / "k8s/chart"
 OVERLAYS = ("local", "cpu", "gpu", "production")
-KUSTOMIZATIONS = ("base", "trainers", "trainjob", *(f"overlays/{name}" for name in OVERLAYS))
+KUSTOMIZATIONS = ("base", "trainers", "trainjob", "multi-node", *(f"overlays/{name}" for name in OVERLAYS))
 _HELM = """
 import json, sys, helm_python
 values = json.load(sys.stdin)

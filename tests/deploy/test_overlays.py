@@ -1,5 +1,6 @@
 """What an operator applies: every overlay and the chart, as kustomize and Helm render them."""
 
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 import yaml
 
 from contracts.settings import Settings
+from deploy.checks.network import Network, Peer
 from deploy.checks.render import ENVIRONMENT, KUSTOMIZATIONS, RenderFailed, helm
 from deploy.checks.settings_names import variables
 from inference.catalogue import Catalogue
@@ -16,8 +18,6 @@ from tests.debian import program
 from tests.deploy.rendered import container, find, rendered, settings, texts
 from tests.deploy.test_observability import OUR_METRIC, our_metrics
 from tests.processes import ROOT
-
-ENGINE_OVERLAYS = [name for name in KUSTOMIZATIONS if name != "multi-node"]
 
 
 def check_schemas(*files: Path) -> subprocess.CompletedProcess[str]:
@@ -137,7 +137,7 @@ def test_every_variable_of_ours_is_a_setting(name: str) -> None:
     assert {each for each in config["data"] if each.startswith("FLYWHEEL_")} <= set(variables(Settings))
 
 
-@pytest.mark.parametrize("name", ENGINE_OVERLAYS)
+@pytest.mark.parametrize("name", KUSTOMIZATIONS)
 def test_engines_get_the_time_that_they_need_to_start_and_to_drain(name: str) -> None:
     engine = find(rendered(name), "Deployment", "engine")
     told = settings(rendered(name), engine)
@@ -245,3 +245,26 @@ def test_the_quota_holds_every_workload_at_its_most() -> None:
     hard = find(production, "ResourceQuota", "flywheel")["spec"]["hard"]
     assert {key for key, value in needed.items() if value > quantity(hard[key])} == set()
     assert {key for key, value in needed.items() if value < quantity(hard[key]) / 3} == set(), "it bounds nothing"
+
+
+def test_an_engine_that_spans_machines_has_as_many_as_its_model_is_split_into() -> None:
+    large = rendered("multi-node")
+    group = find(large, "LeaderWorkerSet", "engine-large")["spec"]["leaderWorkerTemplate"]
+    (leader,), (follower,) = (group[f"{which}Template"]["spec"]["containers"] for which in ("leader", "worker"))
+    (catalogue,) = (each for each in large if each["kind"] == "ConfigMap" and "catalogue" in each["metadata"]["name"])
+    models = Catalogue.model_validate(yaml.safe_load(catalogue["data"]["catalogue.yaml"]))
+    (model,) = (each for each in models.models if each.engine.pipeline_parallel_size > 1)
+    assert group["size"] == model.engine.pipeline_parallel_size
+    for each, module in ((leader, "inference.agent"), (follower, "inference.follower")):
+        assert f"exec python -m {module} {model.name}" in each["command"][-1]
+        assert set(re.findall(r"FLYWHEEL_[A-Z_]+", each["command"][-1])) <= set(variables(Settings))
+        assert each["resources"]["limits"]["nvidia.com/gpu"] == str(model.engine.tensor_parallel_size)
+        assert each["image"] == container(find(large, "Deployment", "engine"))["image"]
+    assert model.name in container(find(large, "Job", "weights"))["command"][-1]
+    network = Network(large)
+    machines = [Peer(which, group[f"{which}Template"]["metadata"]["labels"]) for which in ("leader", "worker")]
+    assert network.may(machines[0], machines[1], 29501)
+    assert network.may(machines[1], machines[0], 41234)
+    assert network.may(network.pods["gateway"], machines[0], 8100)
+    assert not network.may(network.pods["gateway"], machines[1], 8100)
+    assert not network.may(network.pods["worker"], machines[1], 29501)
