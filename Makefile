@@ -12,7 +12,7 @@ DEV := .flywheel/envs/dev/bin
 SERVICES := cli gateway engine worker
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test test-long lint lock clean bench-adapters bench-fairness bench-finetune bench-gateway bench-routing bench-semantic-cache dashboards loadtest loadtest-soak loadtest-spike loadtest-stress profile-gateway simulate-fleet
+.PHONY: help up down test test-long lint lock clean bench-adapters bench-fairness bench-finetune bench-gateway bench-routing bench-semantic-cache dashboards loadtest loadtest-soak loadtest-spike loadtest-stress manifests profile-gateway simulate-fleet
 
 help: ## Show this list.
 	@echo "Usage: make TARGET [VARIABLE=value]"
@@ -33,7 +33,7 @@ down: ## Stop everything that `make up` started.
 	@if [ -x $(FLYWHEEL) ]; then $(FLYWHEEL) down; else echo "Nothing runs: nothing is installed yet."; fi
 
 test: lint ## Check the code, then run every test but the long ones.
-	@$(PYTHON) cli/bootstrap.py $(SERVICES)
+	@$(PYTHON) cli/bootstrap.py $(SERVICES) deploy
 	@$(DEV)/python -m pytest
 
 test-long: ## Run the tests that take minutes each, with several real engines.
@@ -101,6 +101,10 @@ profile-gateway: ## Show where the gateway's microseconds go.
 dashboards: ## Write Grafana's dashboards anew from deploy/observability/grafana/make.py.
 	@$(PYTHON) cli/bootstrap.py dashboards
 	@.flywheel/envs/dashboards/bin/python deploy/observability/grafana/make.py
+
+manifests: ## Write anew what k8s/ makes of other files: the Helm chart and the Prometheus operator's rules.
+	@$(PYTHON) cli/bootstrap.py dev deploy
+	@$(DEV)/python -m k8s.make
 
 clean: down ## Stop everything and remove environments, state and caches.
 	@rm -rf .flywheel .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -20,6 +20,8 @@ SELECTIONS = {
     "dev": [PROJECT, "--extra", "gateway", "--extra", "cli", "--group", "dev"],
     "loadtest": [PROJECT, "--group", "loadtest"],
     "dashboards": ["--group", f"{PROJECT}:dashboards"],
+    "deploy": ["--group", f"{PROJECT}:deploy"],
+    "policies": ["--group", f"{PROJECT}:policies"],
     "peers": ["--group", f"{PROJECT}:peers"],  # nothing of ours: LiteLLM pins much that we use
 }
 PLATFORM = ["--python-version", "3.11", "--python-platform", "x86_64-manylinux_2_28"]

@@ -142,6 +142,13 @@ class EngineSettings(Section):
         5.0, description="Seconds that a loaded adapter keeps its place, however many others are asked for."
     )
     start_timeout_s: Seconds = Field(600.0, description="Seconds that vLLM may take to become healthy.")
+    machines: PositiveInt = Field(
+        1,
+        description="Machines that one engine spans; those beside the agent's run `python -m inference.follower`.",
+    )
+    meeting_point: str = Field(
+        "localhost:29501", description="Host and port at which the other machines reach the agent's."
+    )
     drain_timeout_s: Seconds = Field(30.0, description="Seconds that running requests get when the engine stops.")
 
 

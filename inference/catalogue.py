@@ -54,6 +54,10 @@ class EngineOptions(_Entry):
     max_num_seqs: Annotated[int, Field(ge=1)] = Field(64, description="Requests in a batch at most.")
     enforce_eager: bool = Field(False, description="Start without compiling: sooner up, slower after.")
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = Field(0.9, description="Share of a GPU's memory.")
+    tensor_parallel_size: Annotated[int, Field(ge=1)] = Field(1, description="GPUs that share each layer.")
+    pipeline_parallel_size: Annotated[int, Field(ge=1)] = Field(
+        1, description="Groups of such GPUs that share the layers out; with several machines usually one on each."
+    )
     max_loras: Annotated[int, Field(ge=1)] = Field(4, description="Adapters in one batch at most.")
     max_cpu_loras: Annotated[int, Field(ge=1)] = Field(
         32, description="Adapters that it has loaded at most: those asked for most recently."

@@ -30,11 +30,18 @@ class EngineCommand:
     environment: Mapping[str, str]
 
 
-def build_command(model: CatalogueModel, weights: Path, settings: Settings, device: Device) -> EngineCommand:
-    """Continuous batching, the paged KV cache and prefix caching are vLLM's; LoRA adapters come and go at run time."""
-    program = PROGRAMS.get(model.task, "vllm.entrypoints.openai.api_server")
+def build_command(
+    model: CatalogueModel, weights: Path, settings: Settings, device: Device, *, machine: int = 0
+) -> EngineCommand:
+    """Continuous batching, the paged KV cache and prefix caching are vLLM's; LoRA adapters come and go at run time.
+
+    Of an engine that spans machines only `machine` 0 answers requests.
+    """
+    program = [PROGRAMS.get(model.task, "vllm.entrypoints.openai.api_server")]
+    if machine > 0:
+        program = ["vllm.entrypoints.cli.main", "serve", "--headless"]
     arguments = [
-        *(sys.executable, "-m", program),
+        *(sys.executable, "-m", *program),
         *("--model", str(weights)),
         *("--served-model-name", model.name),
         *("--host", settings.engine.host),
@@ -44,6 +51,7 @@ def build_command(model: CatalogueModel, weights: Path, settings: Settings, devi
     ]
     if model.task not in PROGRAMS:
         arguments += _vllm_arguments(model, weights, settings, device)
+        arguments += _parallel_arguments(model, settings, machine)
     return EngineCommand(tuple(arguments), _environment(settings, device))
 
 
@@ -79,6 +87,20 @@ def _vllm_arguments(model: CatalogueModel, weights: Path, settings: Settings, de
         arguments += ["--kv-cache-memory-bytes", str(int(settings.engine.kv_cache_gib * GIB))]
     if settings.telemetry.otlp_endpoint is not None:
         arguments += ["--otlp-traces-endpoint", f"{settings.telemetry.otlp_endpoint.rstrip('/')}/v1/traces"]
+    return arguments
+
+
+def _parallel_arguments(model: CatalogueModel, settings: Settings, machine: int) -> list[str]:
+    """GPUs that share a model, on one machine or several (docs.vllm.ai, "Parallelism and Scaling")."""
+    arguments = []
+    if model.engine.tensor_parallel_size > 1:
+        arguments += ["--tensor-parallel-size", str(model.engine.tensor_parallel_size)]
+    if model.engine.pipeline_parallel_size > 1:
+        arguments += ["--pipeline-parallel-size", str(model.engine.pipeline_parallel_size)]
+    if settings.engine.machines > 1:
+        host, _, port = settings.engine.meeting_point.rpartition(":")
+        arguments += ["--nnodes", str(settings.engine.machines), "--node-rank", str(machine)]
+        arguments += ["--master-addr", host, "--master-port", port]
     return arguments
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.deploy.settings_names import variables
+from deploy.checks.settings_names import variables
 from tests.processes import ROOT
 
 COMPOSE = ROOT / "docker-compose.yml"

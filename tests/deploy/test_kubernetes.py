@@ -1,5 +1,3 @@
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,7 +5,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.deploy.settings_names import variables
+from deploy.checks.settings_names import variables
 from tests.processes import ROOT
 
 BASE, TRAINERS = ROOT / "k8s/base", ROOT / "k8s/trainers"
@@ -114,54 +112,6 @@ def test_images_and_commands_are_those_of_compose() -> None:
     assert compose["redis"]["image"] == kubernetes["valkey"]["image"]
 
 
-def names(selector: dict[str, Any], all_names: set[str]) -> set[str]:
-    """Of the services that a pod selector selects."""
-    if "matchExpressions" in selector:
-        (expression,) = selector["matchExpressions"]
-        assert expression["key"] == "app.kubernetes.io/name"
-        return set(expression["values"])
-    labels = selector.get("matchLabels", {})
-    return {labels["app.kubernetes.io/name"]} if labels else all_names
-
-
-def test_nothing_is_let_through_but_what_the_policies_name() -> None:
-    """Both ends of each connection of the stack have a policy for it, and no policy names what is not there."""
-    services = {"gateway", "engine", "worker", "releases", "valkey", "migrate"}
-    policies = {each["metadata"]["name"]: each["spec"] for each in manifests() if each["kind"] == "NetworkPolicy"}
-    assert policies["deny-by-default"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
-    into, out = set(), set()
-    for spec in policies.values():
-        own = names(spec["podSelector"], services)
-        assert own <= services
-        for rule in spec.get("ingress", []):
-            for peer in rule["from"]:
-                others = names(peer.get("podSelector", {}), services)
-                into |= {(other, each, port["port"]) for other in others for each in own for port in rule["ports"]}
-        for rule in spec.get("egress", []):
-            for peer in rule.get("to", []):
-                if "podSelector" in peer:
-                    others = names(peer["podSelector"], services)
-                    out |= {(each, other, port["port"]) for other in others for each in own for port in rule["ports"]}
-    for needed in [
-        ("gateway", "engine", 8100),
-        ("worker", "engine", 8100),
-        *((service, "valkey", 6379) for service in SERVICES),
-    ]:
-        assert needed in into
-        assert needed in out
-    ports = {
-        container["name"]: container["ports"]
-        for _, pod in pods()
-        for container in pod["containers"]
-        if "ports" in container
-    }
-    assert {(name, port["containerPort"]) for name, listed in ports.items() for port in listed} == {
-        ("gateway", 8000),
-        ("engine", 8100),
-        ("valkey", 6379),
-    }
-
-
 def test_what_runs_more_than_once_is_spread_and_not_taken_away_at_once() -> None:
     workloads = {each["metadata"]["name"]: each for each in manifests()}
     budgets = {each["metadata"]["name"]: each["spec"] for each in manifests() if each["kind"] == "PodDisruptionBudget"}
@@ -174,10 +124,3 @@ def test_what_runs_more_than_once_is_spread_and_not_taken_away_at_once() -> None
     (scaler,) = [each["spec"] for each in manifests() if each["kind"] == "HorizontalPodAutoscaler"]
     assert scaler["scaleTargetRef"]["name"] in workloads
     assert scaler["minReplicas"] == 2
-
-
-@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
-def test_kustomize_builds_the_base() -> None:
-    run = subprocess.run(["kubectl", "kustomize", str(BASE)], capture_output=True, text=True, check=True)
-    built = [manifest["kind"] for manifest in yaml.safe_load_all(run.stdout)]
-    assert len(built) == len(manifests(BASE)) + 2

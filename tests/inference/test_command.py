@@ -5,7 +5,7 @@ import struct
 from pathlib import Path
 
 from contracts.settings import EngineSettings, Settings, TelemetrySettings
-from inference.catalogue import Catalogue
+from inference.catalogue import Catalogue, EngineOptions
 from inference.command import build_command
 
 TEXT = Catalogue.load(None).require("smollm2-135m-instruct")
@@ -94,3 +94,22 @@ def test_traces_go_where_the_settings_say():
     assert value_of(command.arguments, "--otlp-traces-endpoint") == "http://collector:4318/v1/traces"
     assert command.environment["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"] == "http/protobuf"
     assert "--otlp-traces-endpoint" not in build_command(TEXT, Path("/w"), Settings(), "cpu").arguments
+
+
+def test_an_engine_may_span_gpus_and_machines():
+    large = TEXT.model_copy(update={"engine": EngineOptions(tensor_parallel_size=8, pipeline_parallel_size=2)})
+    settings = Settings(engine=EngineSettings(machines=2, meeting_point="leader.group:29501"))
+    agents, followers = (
+        build_command(large, Path("/weights"), settings, "cuda", machine=machine).arguments for machine in (0, 1)
+    )
+
+    for machine, arguments in enumerate((agents, followers)):
+        assert value_of(arguments, "--tensor-parallel-size") == "8"
+        assert value_of(arguments, "--pipeline-parallel-size") == "2"
+        assert value_of(arguments, "--nnodes") == "2"
+        assert value_of(arguments, "--node-rank") == str(machine)
+        assert value_of(arguments, "--master-addr") == "leader.group"
+        assert value_of(arguments, "--master-port") == "29501"
+    assert "--headless" in followers
+    assert "--headless" not in agents
+    assert "--nnodes" not in build_command(TEXT, Path("/weights"), Settings(), "cuda").arguments
