@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from cli.bootstrap import CPU_TORCH_SERVICES, REPOSITORY, Bootstrap, BootstrapError, uv_settings
+from cli.bootstrap import CPU_TORCH_SERVICES, REPOSITORY, Bootstrap, BootstrapError, PackageSources, uv_settings
 
 PROJECT = "pyproject.toml"
 SELECTIONS = {
@@ -17,6 +17,7 @@ SELECTIONS = {
     "engine": [PROJECT, "--extra", "engine"],
     "engine-cuda": [PROJECT, "--extra", "engine-cuda"],
     "worker": [PROJECT, "--extra", "worker"],
+    "worker-cuda": [PROJECT, "--extra", "worker"],  # the torch of the package index is the one for CUDA
     "dev": [PROJECT, "--extra", "gateway", "--extra", "cli", "--group", "dev"],
     "loadtest": [PROJECT, "--group", "loadtest"],
     "dashboards": ["--group", f"{PROJECT}:dashboards"],
@@ -31,6 +32,8 @@ FORM = ["--generate-hashes", "--no-emit-index-url", "--no-emit-find-links", "--n
 def lock(service: str, bootstrap: Bootstrap) -> None:
     """Writes locks/<service>.txt. Raises CalledProcessError when no versions fit together."""
     sources = bootstrap.package_sources()
+    if service.endswith("-cuda"):
+        sources = PackageSources(sources.index_url)  # a folder of wheels may hold a torch for CPUs, which would win
     command = [str(bootstrap.uv), "pip", "compile", *SELECTIONS[service], *PLATFORM, *FORM, "--upgrade"]
     if service in CPU_TORCH_SERVICES and not sources.offer_torch():
         command += ["--torch-backend", "cpu"]

@@ -1,6 +1,7 @@
 """The settings of every service: one tree, read from the environment.
 
-A nested field is named with two underscores: `FLYWHEEL_LIMITS__REQUESTS_PER_MINUTE=600`.
+A nested field is named with two underscores: `FLYWHEEL_LIMITS__REQUESTS_PER_MINUTE=600`. What the environment does not
+name may be in a file of that name in `/run/secrets`, where Docker and Kubernetes put secrets.
 `flywheel config` prints every field with its value and where the value came from.
 """
 
@@ -8,7 +9,14 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    NestedSecretsSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+SECRETS_DIR = Path("/run/secrets")
 
 PositiveInt = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0)]
@@ -221,8 +229,27 @@ class TelemetrySettings(Section):
 
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(
-        env_prefix="FLYWHEEL_", env_nested_delimiter="__", extra="ignore", frozen=True, env_ignore_empty=True
+        env_prefix="FLYWHEEL_",
+        env_nested_delimiter="__",
+        extra="ignore",
+        frozen=True,
+        env_ignore_empty=True,
+        secrets_dir=SECRETS_DIR,
     )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        files = NestedSecretsSettingsSource(
+            file_secret_settings, secrets_dir_missing="ok", secrets_nested_delimiter="__"
+        )
+        return init_settings, env_settings, dotenv_settings, files
 
     home: Path = Field(Path(".flywheel"), description="Folder of a local stack: database, artifacts, logs, secrets.")
     redis_url: str = Field("redis://127.0.0.1:6379/0", description="Redis or Valkey.")

@@ -1,5 +1,6 @@
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from pydantic import BaseModel, ValidationError
@@ -59,3 +60,14 @@ def test_a_wrong_or_misspelt_setting_is_refused(monkeypatch: pytest.MonkeyPatch,
 def test_a_secret_is_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLYWHEEL_AUTH__PEPPER", "the pepper of this stack")
     assert "the pepper of this stack" not in repr(Settings())
+
+
+def test_secrets_may_be_in_files_and_the_environment_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "FLYWHEEL_AUTH__PEPPER").write_text("from a file\n")
+    (tmp_path / "FLYWHEEL_REDIS_URL").write_text("redis://from-a-file/0")
+    monkeypatch.setenv("FLYWHEEL_REDIS_URL", "redis://from-the-environment/0")
+    monkeypatch.setenv("FLYWHEEL_AUTH__KEY_CACHE_S", "7")
+    settings = Settings(_secrets_dir=tmp_path)
+    assert settings.auth.pepper.get_secret_value() == "from a file"
+    assert settings.auth.key_cache_s == 7
+    assert settings.redis_url == "redis://from-the-environment/0"

@@ -1,16 +1,23 @@
+import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from deploy.checks.render import ENVIRONMENT
 from deploy.checks.settings_names import variables
+from deploy.make_secrets import make
 from tests.processes import ROOT
 
 COMPOSE = ROOT / "docker-compose.yml"
 OBSERVABILITY = ("prometheus", "grafana", "otel-collector")
-OURS = ("cli", "migrate", "engine", "cli", "engine-embeddings", "gateway", "worker", "releases")
+GPU = ("engine-gpu", "worker-gpu")
+OURS = ("migrate", "engine", "engine-embeddings", "gateway", "worker", "releases", "cli", *GPU)
+PROFILES = ("embeddings", "gpu", "observability", "postgres", "tools")
 
 
 @pytest.fixture(scope="module")
@@ -23,13 +30,13 @@ def dockerfile_targets() -> set[str]:
 
 
 def test_the_services_are_all_there(services: dict[str, Any]) -> None:
-    assert set(services) == {"redis", *OURS, *OBSERVABILITY}
+    assert set(services) == {"redis", "postgresql", *OURS, *OBSERVABILITY}
+    assert {profile for service in services.values() for profile in service.get("profiles", [])} == set(PROFILES)
     assert all(services[name]["profiles"] == ["observability"] for name in OBSERVABILITY)
 
 
 def test_every_variable_is_a_setting() -> None:
-    text = COMPOSE.read_text() + (ROOT / "deploy/secrets.env.example").read_text()
-    named = set(re.findall(r"FLYWHEEL_[A-Z_]+", text))
+    named = set(re.findall(r"FLYWHEEL_[A-Z_]+", COMPOSE.read_text()))
     assert named
     assert named <= set(variables())
 
@@ -46,6 +53,7 @@ def test_an_image_is_built_by_a_target_of_its_name(services: dict[str, Any], nam
 def test_nothing_starts_before_the_state_is_ready(services: dict[str, Any], name: str) -> None:
     if name == "migrate":
         return
+    assert services["migrate"]["depends_on"]["postgresql"] == {"condition": "service_healthy", "required": False}
     conditions = {on: how["condition"] for on, how in services[name]["depends_on"].items()}
     assert conditions == {"redis": "service_healthy", "migrate": "service_completed_successfully"}
     assert "healthcheck" in services["redis"]
@@ -53,12 +61,14 @@ def test_nothing_starts_before_the_state_is_ready(services: dict[str, Any], name
 
 def test_named_volumes_are_declared_and_state_is_shared(services: dict[str, Any]) -> None:
     declared = set(yaml.safe_load(COMPOSE.read_text())["volumes"])
-    mounts = {name: {volume.split(":")[0] for volume in service["volumes"]} for name, service in services.items()}
+    mounts = {
+        name: {volume.split(":")[0] for volume in service.get("volumes", [])} for name, service in services.items()
+    }
     mounted = set().union(*mounts.values())
     assert {name for name in mounted if not name.startswith("./")} == declared
     assert all((ROOT / name).exists() for name in mounted if name.startswith("./"))
     assert all("state" in mounts[name] for name in OURS)
-    assert all("weights" in mounts[name] for name in ("engine", "engine-embeddings", "worker"))
+    assert all("weights" in mounts[name] for name in ("engine", "engine-embeddings", "worker", *GPU))
 
 
 def test_only_gateway_and_charts_can_be_reached_and_from_this_machine_alone(services: dict[str, Any]) -> None:
@@ -67,10 +77,32 @@ def test_only_gateway_and_charts_can_be_reached_and_from_this_machine_alone(serv
     assert all(port.startswith("127.0.0.1:") for (port,) in ports.values())
 
 
-def test_secrets_are_in_no_file_of_ours() -> None:
-    lines = (ROOT / "deploy/secrets.env.example").read_text().splitlines()
-    assert [line for line in lines if line.startswith("FLYWHEEL_")] == ["FLYWHEEL_AUTH__PEPPER="]
-    assert "deploy/secrets.env" in (ROOT / ".gitignore").read_text().splitlines()
+@pytest.mark.parametrize("profiles", [(), *((each,) for each in PROFILES), PROFILES], ids="+".join)
+def test_docker_compose_accepts_it(profiles: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "deploy").mkdir()
+    make(tmp_path / "deploy/secrets", postgres="postgres" in profiles)
+    shutil.copy(COMPOSE, tmp_path)
+    chosen = [word for profile in profiles for word in ("--profile", profile)]
+    command = [ENVIRONMENT / "docker-compose", *chosen, "config", "--format", "json"]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    services = json.loads(run.stdout)["services"]
+    assert ("engine-gpu" in services) == ("gpu" in profiles)
+    for name, service in services.items():
+        assert service["read_only"], name
+        assert int(service["mem_limit"]) > 0, name
+        assert "no-new-privileges:true" in service["security_opt"], name
+        for secret in service.get("secrets") or []:
+            assert (tmp_path / "deploy/secrets" / secret["source"]).is_file()
+
+
+def test_secrets_reach_only_those_who_need_them_and_are_in_no_variable(services: dict[str, Any]) -> None:
+    holders = {name for name, service in services.items() if "FLYWHEEL_AUTH__PEPPER" in service.get("secrets", [])}
+    assert holders == {"gateway", "cli"}
+    assert all(not services[name]["secrets"] for name in OBSERVABILITY)
+    variables_set = {variable for service in services.values() for variable in service.get("environment", {})}
+    assert not variables_set & {"FLYWHEEL_AUTH__PEPPER", "FLYWHEEL_DATABASE_URL", "POSTGRES_PASSWORD"}
+    assert "deploy/secrets/" in (ROOT / ".gitignore").read_text().splitlines()
 
 
 def test_what_the_dockerfile_copies_is_let_through() -> None:
