@@ -1,6 +1,7 @@
 """`python3 deploy/pin_images.py`: pins the images of others by digest, as a registry tells them now.
 
-Writes `image:tag@sha256:…` into the Dockerfile, docker-compose.yml and k8s/, anew for those that are pinned. Needs Docker with buildx, and a registry that can be reached; the repository holds no digest that none has told.
+Writes `image:tag@sha256:…` into the Dockerfile, docker-compose.yml and k8s/, anew for those that are pinned. Needs
+Docker with buildx, and a registry that can be reached; the repository holds no digest that none has told.
 """
 
 import re
