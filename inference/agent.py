@@ -131,9 +131,9 @@ class Agent:
     async def _follow_registry(self, stop: asyncio.Event) -> None:
         pause_s: float | None = None
         while True:
-            self._adapters_changed.clear()
             poll_s = self._settings.adapter_poll_s
             await _wait(self._adapters_changed, poll_s if pause_s is None else min(pause_s, poll_s))
+            self._adapters_changed.clear()  # before the look: what changes during it is looked at again
             if await self._is_withdrawn():
                 stop.set()
             pause_s = await self._reconcile_adapters(announce=lambda: self._lease.renew(announce=True))
