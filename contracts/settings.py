@@ -214,6 +214,10 @@ class WorkerSettings(Section):
         "localhost:29500",
         description="Host and port at which the other machines reach the worker's, to train together.",
     )
+    gateway_url: str | None = Field(
+        None,
+        description="Where jobs ask models, for example http://gateway:8000/v1; this machine's gateway if unset.",
+    )
 
 
 class ReleaseSettings(Section):
@@ -269,3 +273,8 @@ class Settings(BaseSettings):
     worker: WorkerSettings = WorkerSettings()
     releases: ReleaseSettings = ReleaseSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
+
+    @property
+    def gateway_url(self) -> str:
+        """Where this machine's jobs ask models."""
+        return self.worker.gateway_url or f"http://{self.gateway.host}:{self.gateway.port}/v1"

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
 from contracts.identifiers import new_id
 from contracts.keys import ApiKey, Scope
@@ -96,6 +96,17 @@ class KeyRepository:
             row, tenant = found
             key = _to_key(row)
             return key if tenant is None else key.model_copy(update={"tenant_limits": to_tenant(tenant)})
+
+    def get(self, key_id: str) -> ApiKey | None:
+        """Without its tenant's limits."""
+        with self._database.session() as session:
+            row = session.get(ApiKeyRow, key_id)
+            return None if row is None else _to_key(row)
+
+    def delete_named(self, name: str, *, tenant: str) -> None:
+        """For keys that were made for one purpose only; those of people are revoked, and stay."""
+        with self._database.session() as session:
+            session.execute(delete(ApiKeyRow).where(ApiKeyRow.name == name, ApiKeyRow.tenant == tenant))
 
     def all(self) -> list[ApiKey]:
         with self._database.session() as session:

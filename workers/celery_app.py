@@ -27,11 +27,13 @@ from store.job_checkpoints import CheckpointRepository
 from store.job_queue import RUN_JOB, JobQueue, create_celery
 from store.job_usage import JobUsage
 from store.jobs import JobRepository
+from store.keys import KeyRepository, PepperTooShort
 from store.models import ModelRepository
 from store.news import publish_news
 from telemetry.logs import configure_logs
 from telemetry.traces import configure_traces
 from workers.engines import Engines
+from workers.gateway import GatewayAccess
 from workers.news import NewsThread
 from workers.registry import JobFamilies
 from workers.run import JobResources, Machines, Room
@@ -75,18 +77,6 @@ def _run_in_child(settings: Settings, families: JobFamilies, stop: StopRequest, 
     configure_logs(SERVICE, settings.telemetry.log_level)
     tracer = configure_traces(SERVICE, settings.telemetry.otlp_endpoint)
     database = Database(settings.database_url)
-    resources = JobResources(
-        models=ModelRepository(database),
-        files=FileRepository(database),
-        artifacts=ArtifactStore(settings.artifacts_url),
-        engines=Engines(settings.redis_url),
-        checkpoints=CheckpointRepository(database),
-        room=Room(JobUsage(database), settings.worker.artifact_quota_bytes, settings.worker.scratch_quota_bytes),
-        threads=settings.worker.threads,
-        processes=settings.worker.processes,
-        machines=machines_of(settings.worker, scratch_parent(settings)),
-        checkpoint_every_s=settings.worker.checkpoint_every_s,
-    )
     scratch = scratch_parent(settings)
     remove_ownerless(scratch)
     news = NewsThread(settings.redis_url)
@@ -94,7 +84,7 @@ def _run_in_child(settings: Settings, families: JobFamilies, stop: StopRequest, 
         jobs=JobRepository(database),
         queue=JobQueue(create_celery(settings.redis_url)),
         families=families,
-        resources=resources,
+        resources=job_resources(settings, database),
         announce=lambda news: announce(settings.redis_url, news),
         told=lambda told: news.publish(Invalidation(kind="job", id=told)),
         tracer=tracer,
@@ -116,6 +106,30 @@ def _run_in_child(settings: Settings, families: JobFamilies, stop: StopRequest, 
         provider = trace.get_tracer_provider()
         if isinstance(provider, TracerProvider):
             provider.force_flush(int(TRACE_FLUSH_S * 1000))
+
+
+def job_resources(settings: Settings, database: Database) -> JobResources:
+    worker = settings.worker
+    return JobResources(
+        models=ModelRepository(database),
+        files=FileRepository(database),
+        artifacts=ArtifactStore(settings.artifacts_url),
+        engines=Engines(settings.redis_url),
+        gateway=GatewayAccess(settings.gateway_url, _keys(settings, database)),
+        checkpoints=CheckpointRepository(database),
+        room=Room(JobUsage(database), worker.artifact_quota_bytes, worker.scratch_quota_bytes),
+        threads=worker.threads,
+        processes=worker.processes,
+        machines=machines_of(worker, scratch_parent(settings)),
+        checkpoint_every_s=worker.checkpoint_every_s,
+    )
+
+
+def _keys(settings: Settings, database: Database) -> KeyRepository | None:
+    try:
+        return KeyRepository(database, settings.auth.pepper.get_secret_value())
+    except PepperTooShort:
+        return None
 
 
 def announce(redis_url: str, news: Invalidation) -> None:

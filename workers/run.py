@@ -18,6 +18,7 @@ from store.job_rows import LeaseLost
 from store.job_usage import JobUsage
 from store.models import ModelRepository
 from workers.engines import Engines
+from workers.gateway import Caller, CannotCall, GatewayAccess
 from workers.heartbeat import Heartbeat
 from workers.journal import Journal
 
@@ -61,6 +62,7 @@ class JobResources:
     files: FileRepository
     artifacts: ArtifactStore
     engines: Engines
+    gateway: GatewayAccess
     checkpoints: CheckpointRepository
     room: Room
     threads: int | None
@@ -119,6 +121,15 @@ class JobRun:
         """One small transaction; waits for no database that is away. Raises LeaseLost."""
         event = NewJobEvent(message=text, type="metrics", data=data, created_at=int(time.time()))
         self._journal.tell(event, estimated_finish_at=estimated_finish_at)
+
+    @contextmanager
+    def calling(self, creator: str) -> Iterator[Caller]:
+        """Models are asked as an application would that has the key `creator`. Raises JobFailed."""
+        try:
+            with self.resources.gateway.calling_for(self.job, creator) as caller:
+                yield caller
+        except CannotCall as refusal:
+            raise JobFailed(refusal.code, refusal.message) from None
 
     @contextmanager
     def validating_files(self) -> Iterator[None]:

@@ -22,9 +22,12 @@ from store.job_checkpoints import CheckpointRepository
 from store.job_queue import JobQueue, create_celery
 from store.job_usage import JobUsage
 from store.jobs import JobRepository
+from store.keys import KeyRepository
 from store.models import ModelRepository
 from store.tables import JobRow
+from tests.gateway_process import PEPPER
 from workers.engines import Engines
+from workers.gateway import GatewayAccess
 from workers.registry import JobFamilies, JobFamily, job_family
 from workers.run import JobResources, JobResult, JobRun, Room
 from workers.runner import JobRunner, RunnerRules
@@ -54,6 +57,7 @@ class Workshop:
         self.process_ended = threading.Event()
         self.jobs_per_tenant: int | None = None
         self.quota_bytes: int | None = None
+        self.gateway_url, self.knows_pepper = "http://127.0.0.1:9/v1", True
         self.scratch = scratch
         self._provider = TracerProvider()
         self._provider.add_span_processor(SimpleSpanProcessor(self.spans))
@@ -98,6 +102,7 @@ class Workshop:
                 FileRepository(self.database),
                 self.artifacts,
                 Engines(self._redis_url),
+                GatewayAccess(self.gateway_url, KeyRepository(self.database, PEPPER) if self.knows_pepper else None),
                 CheckpointRepository(self.database),
                 Room(JobUsage(self.database), self.quota_bytes, None),
                 threads=None,

@@ -10,19 +10,12 @@ from opentelemetry import trace
 
 from contracts.jobs import RetryPolicy
 from contracts.settings import Settings
-from store.artifacts import ArtifactStore
 from store.database import Database
-from store.files import FileRepository
-from store.job_checkpoints import CheckpointRepository
 from store.job_queue import JobQueue, create_celery
-from store.job_usage import JobUsage
 from store.jobs import JobRepository
-from store.models import ModelRepository
 from telemetry.logs import configure_logs
-from workers.celery_app import machines_of, scratch_parent
-from workers.engines import Engines
+from workers.celery_app import job_resources, scratch_parent
 from workers.families import all_families
-from workers.run import JobResources, Room
 from workers.runner import JobRunner, RunnerRules
 
 
@@ -32,18 +25,7 @@ def run_jobs(settings: Settings, jobs: list[str]) -> None:
         jobs=JobRepository(database),
         queue=JobQueue(create_celery(settings.redis_url)),
         families=all_families(),
-        resources=JobResources(
-            ModelRepository(database),
-            FileRepository(database),
-            ArtifactStore(settings.artifacts_url),
-            Engines(settings.redis_url),
-            CheckpointRepository(database),
-            Room(JobUsage(database), None, None),
-            threads=settings.worker.threads,
-            processes=settings.worker.processes,
-            machines=machines_of(settings.worker, scratch_parent(settings)),
-            checkpoint_every_s=settings.worker.checkpoint_every_s,
-        ),
+        resources=job_resources(settings, database),
         announce=lambda _: None,
         tracer=trace.get_tracer("test"),
         must_stop=lambda: False,
