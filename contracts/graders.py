@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+Name = Annotated[str, Field(min_length=1, max_length=128)]
 Template = Annotated[str, Field(min_length=1, max_length=10_000)]
 SLOW_SCHEMA_KEYS = frozenset({"pattern", "patternProperties"})
 

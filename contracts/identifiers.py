@@ -17,9 +17,12 @@ Kind = Literal[
     "capture",
     "feedback",
     "release",
+    "eval",
+    "evalrun",
+    "outputitem",
 ]
 
-_UNDERSCORED = frozenset({"key", "req", "upload", "part"})
+_UNDERSCORED = frozenset({"key", "req", "upload", "part", "eval", "evalrun", "outputitem"})
 SUFFIX_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 

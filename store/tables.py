@@ -7,7 +7,12 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
 class Base(DeclarativeBase):
-    type_annotation_map: ClassVar = {dict[str, Any]: JSON, list[str]: JSON, list[dict[str, str]]: JSON}
+    type_annotation_map: ClassVar = {
+        dict[str, Any]: JSON,
+        list[str]: JSON,
+        list[dict[str, str]]: JSON,
+        list[dict[str, Any]]: JSON,
+    }
 
 
 class LimitColumns:
@@ -263,4 +268,52 @@ class JobCheckpointRow(Base):
     digest: Mapped[str] = mapped_column(String(80))
     bytes: Mapped[int] = mapped_column(BigInteger)
     metrics: Mapped[dict[str, Any]]
+    created_at: Mapped[int] = mapped_column(BigInteger)
+
+
+class EvalRow(Base):
+    __tablename__ = "evals"
+    __table_args__ = (Index("ix_evals_tenant_created_at", "tenant", "created_at"),)
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    tenant: Mapped[str] = mapped_column(String(64))
+    name: Mapped[str] = mapped_column(String(255))
+    data_source_config: Mapped[dict[str, Any]]
+    testing_criteria: Mapped[list[dict[str, Any]]]
+    metadata_: Mapped[dict[str, Any]] = mapped_column("metadata")
+    created_at: Mapped[int] = mapped_column(BigInteger)
+    updated_at: Mapped[int] = mapped_column(BigInteger)
+
+
+class EvalRunRow(Base):
+    """How it stands is its job's to say; `results` is empty until it has ended."""
+
+    __tablename__ = "eval_runs"
+    __table_args__ = (Index("ix_eval_runs_eval_created_at", "eval", "created_at"),)
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    eval: Mapped[str] = mapped_column(ForeignKey("evals.id", ondelete="CASCADE"))
+    tenant: Mapped[str] = mapped_column(String(64), index=True)
+    job: Mapped[str] = mapped_column(ForeignKey("jobs.id"), unique=True)
+    name: Mapped[str] = mapped_column(String(255))
+    data_source: Mapped[dict[str, Any]]
+    baseline: Mapped[str | None] = mapped_column(String(64))
+    metadata_: Mapped[dict[str, Any]] = mapped_column("metadata")
+    results: Mapped[dict[str, Any]]
+    created_at: Mapped[int] = mapped_column(BigInteger)
+
+
+class EvalItemRow(Base):
+    """An answered and graded row of a run."""
+
+    __tablename__ = "eval_items"
+    __table_args__ = (UniqueConstraint("run", "position"),)
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    run: Mapped[str] = mapped_column(ForeignKey("eval_runs.id", ondelete="CASCADE"))
+    position: Mapped[int]
+    status: Mapped[str] = mapped_column(String(8))
+    item: Mapped[dict[str, Any]]
+    sample: Mapped[dict[str, Any]]
+    results: Mapped[list[dict[str, Any]]]
     created_at: Mapped[int] = mapped_column(BigInteger)

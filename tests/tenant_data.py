@@ -11,8 +11,19 @@ from typing import Any
 from sqlalchemy import MetaData, create_engine, select
 
 from contracts.captures import Capture, CapturedTurn, Feedback
+from contracts.evals import (
+    RUN_FAMILY,
+    DataSourceConfig,
+    EvalRunSpec,
+    FileContentRow,
+    FileContentSource,
+    ItemResult,
+    JsonlSource,
+    OutputItem,
+)
 from contracts.files import StoredFile, StoredUpload, UploadPart
 from contracts.fine_tuning import SupervisedSpec
+from contracts.graders import StringCheckGrader
 from contracts.identifiers import new_id
 from contracts.jobs import Job
 from contracts.limits import Limits
@@ -22,6 +33,7 @@ from store.aliases import AliasRepository
 from store.artifacts import ArtifactStore
 from store.captures import CaptureRepository, hash_user
 from store.database import Database
+from store.evals import EvalRepository
 from store.feedback import FeedbackRepository
 from store.files import FileRepository
 from store.job_checkpoints import CheckpointRepository
@@ -65,6 +77,7 @@ def make_tenant_data(
         _judged_capture(database, tenant, key.key.id, f"chatcmpl-{tenant}-{number}", hash_user(name, tenant, pepper))
     alias = AliasRepository(database).create("assistant", owner=tenant, model=BASE)
     ReleaseRepository(database).start(alias, candidate=model.name, policy=Policy(), tenant=tenant, actor=key.key.id)
+    _evaluation(database, tenant, key.key.id)
     return TenantData(tenant, key, file, model, job, user, alias.name)
 
 
@@ -166,6 +179,34 @@ def _job(database: Database, artifacts: ArtifactStore, folder: Path, file: Store
     digest = artifacts.upload_folder(folder, artifact)
     checkpoints.add(job.id, taken[1], step=5, artifact=artifact, digest=digest, bytes=5, metrics={"step": 5.0})
     return taken[0]
+
+
+def _evaluation(database: Database, tenant: str, key_id: str) -> None:
+    evals, jobs, run_id = EvalRepository(database), JobRepository(database), new_id("evalrun")
+    config = DataSourceConfig(type="custom", item_schema={"type": "object"})
+    check = StringCheckGrader(
+        type="string_check", name="says aye", input="{{ sample.output_text }}", reference="Aye", operation="like"
+    )
+    made = evals.create(tenant=tenant, name="manners", config=config, criteria=[check], metadata={"of": tenant})
+    rows = FileContentSource(type="file_content", content=(FileContentRow(item={"question": "¿Ahoy?"}),))
+    spec = EvalRunSpec(run=run_id, creator=key_id).model_dump(mode="json")
+    job = jobs.create(family=RUN_FAMILY, tenant=tenant, spec=spec, trace_context={})
+    source = JsonlSource(type="jsonl", source=rows)
+    evals.add_run(run_id, of=made, job=job.id, name="first", data_source=source, baseline=None, metadata={})
+    taken = jobs.acquire(job.id, lease_s=30)
+    assert taken is not None
+    item = OutputItem(
+        id=new_id("outputitem"),
+        run=run_id,
+        position=0,
+        status="pass",
+        item={"question": "¿Ahoy?"},
+        sample={"output_text": "Aye."},
+        results=(ItemResult(name="says aye", type="string_check", score=1.0, passed=True),),
+        created_at=int(time.time()),
+    )
+    evals.add_items([item], job=job.id, fence=taken[1])
+    jobs.finish(job.id, taken[1], "succeeded", message="Done.")
 
 
 def _judged_capture(database: Database, tenant: str, key_id: str, response_id: str, user_hash: str) -> None:

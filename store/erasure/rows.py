@@ -12,6 +12,9 @@ from store.tables import (
     AliasRow,
     ApiKeyRow,
     CaptureRow,
+    EvalItemRow,
+    EvalRow,
+    EvalRunRow,
     FeedbackRow,
     FeedbackTagRow,
     FileRow,
@@ -72,18 +75,22 @@ def delete_rows(session: Session, tenant: str, holdings: Holdings) -> dict[str, 
     jobs = select(JobRow.id).where(JobRow.tenant == tenant)
     feedback = select(FeedbackRow.id).where(FeedbackRow.tenant == tenant)
     releases = select(ReleaseRow.id).where(ReleaseRow.owner == tenant)
+    runs = select(EvalRunRow.id).where(EvalRunRow.tenant == tenant)
     for statement in (
         delete(UploadPartRow).where(UploadPartRow.upload.in_(uploads)),
         delete(JobEventRow).where(JobEventRow.job.in_(jobs)),
         delete(JobCheckpointRow).where(JobCheckpointRow.job.in_(jobs)),
         delete(FeedbackTagRow).where(FeedbackTagRow.feedback.in_(feedback)),
         delete(ReleaseMoveRow).where(ReleaseMoveRow.release.in_(releases)),
+        delete(EvalItemRow).where(EvalItemRow.run.in_(runs)),
+        delete(EvalRunRow).where(EvalRunRow.tenant == tenant),
     ):
         _count(session, statement)
     names = [card.name for card in holdings.models]
     return {
         "captured answers": _count(session, delete(CaptureRow).where(CaptureRow.tenant == tenant)),
         "feedback": _count(session, delete(FeedbackRow).where(FeedbackRow.tenant == tenant)),
+        "evaluations": _count(session, delete(EvalRow).where(EvalRow.tenant == tenant)),
         "files": _count(session, delete(FileRow).where(FileRow.tenant == tenant)),
         "uploads": _count(session, delete(UploadRow).where(UploadRow.tenant == tenant)),
         "models": _count(session, delete(ModelRow).where(ModelRow.name.in_(names))),

@@ -78,10 +78,11 @@ def test_nothing_of_an_erased_tenant_is_found_and_everything_of_another(
     assert report.erased == {
         "captured answers": 2,
         "feedback": 2,
+        "evaluations": 1,
         "files": 1,
         "uploads": 1,
         "models": 1,
-        "jobs": 2,
+        "jobs": 3,
         "releases": 1,
         "aliases": 1,
         "keys": 1,
