@@ -22,6 +22,7 @@ from gateway.api.engines import FleetService
 from gateway.api.feedback import FeedbackService
 from gateway.api.files import FileService
 from gateway.api.fine_tuning import FineTuningService
+from gateway.api.job_creation import JobCreation
 from gateway.api.job_lifecycle import JobLifecycle
 from gateway.api.job_quota import JobQuota
 from gateway.api.models import ModelService
@@ -125,7 +126,7 @@ def create_app(settings: Settings) -> FastAPI:
     cache = AnswerCache(pipe, redis, settings.cache, metrics)
     claims = Claims(pipe, news_redis, metrics)
     questions = QuestionIndex(pipe, most=settings.cache.semantic_questions)
-    job_rows, job_queue = JobRepository(database), JobQueue(create_celery(settings.redis_url))
+    job_queue = JobQueue(create_celery(settings.redis_url))
     job_watch = JobWatch(job_rows)
     pepper = settings.auth.pepper.get_secret_value()
     marks, capture_rows = AnswerMarks(pepper), CaptureRepository(database)
@@ -217,15 +218,14 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.release_service = ReleaseService(release_rows, alias_rows, file_rows, job_rows, aliases, directory, redis)
     app.state.answer_cache = cache
     app.state.file_service = file_service
+    creation = JobCreation(job_rows, job_queue, tracer, default_queue=settings.worker.default_queue)
     app.state.fine_tuning_service = FineTuningService(
         job_rows,
         file_rows,
         artifacts,
         directory,
-        job_queue,
+        creation,
         JobQuota(JobUsage(database), settings.worker.artifact_quota_bytes),
-        tracer,
-        default_queue=settings.worker.default_queue,
     )
     app.state.job_watch = job_watch
     app.state.job_lifecycle = JobLifecycle(job_rows, CheckpointRepository(database), job_queue, job_watch, redis)

@@ -3,27 +3,24 @@
 import asyncio
 from typing import Annotated, Any, Literal
 
-import structlog
 from fastapi import APIRouter, Depends, Request
-from kombu.exceptions import OperationalError
-from opentelemetry import propagate, trace
 from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.datasets import read_rows
-from contracts.errors import InvalidTrainingFile, InvalidValue, NotFound, ServiceUnavailable
+from contracts.errors import InvalidTrainingFile, InvalidValue, NotFound
 from contracts.files import StoredFile
 from contracts.fine_tuning import FineTuningSpec, SupervisedHyperparameters, family_of, parse_spec
 from contracts.graders import RewardModelGrader
-from contracts.jobs import Job, JobError, JobQueueName, JobStatus
+from contracts.jobs import Job, JobError, JobStatus
 from contracts.keys import ApiKey
 from gateway.api.access import JobsKey
 from gateway.api.fine_tuning_methods import SPECS, Method, SupervisedMethod
+from gateway.api.job_creation import JobCreation
 from gateway.api.job_quota import JobQuota
 from gateway.api.paging import After, Limit, Page
 from gateway.routing.models import ModelDirectory
 from store.artifacts import ArtifactStore
 from store.files import FileRepository
-from store.job_queue import JobQueue
 from store.jobs import JobRepository
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["Fine-tuning"])
@@ -101,21 +98,15 @@ class FineTuningService:
         files: FileRepository,
         artifacts: ArtifactStore,
         directory: ModelDirectory,
-        queue: JobQueue,
+        creation: JobCreation,
         quota: JobQuota,
-        tracer: trace.Tracer,
-        *,
-        default_queue: JobQueueName,
     ) -> None:
         self._jobs = jobs
         self._files = files
         self._artifacts = artifacts
         self._directory = directory
-        self._queue = queue
+        self._creation = creation
         self._quota = quota
-        self._default_queue = default_queue
-        self._tracer = tracer
-        self._log = structlog.get_logger(__name__)
 
     def create(self, wanted: CreateJob, key: ApiKey) -> Job:
         """Raises ModelNotFound, InvalidValue, InsufficientQuota, ServiceUnavailable (the job then counts as failed)."""
@@ -136,20 +127,14 @@ class FineTuningService:
             {"base_model": card.name, "suffix": wanted.suffix, "seed": wanted.seed or 0, **fields}
         )
         self._quota.check(spec, card, key)
-        family = family_of(method.type)
-        with self._tracer.start_as_current_span("create_job", kind=trace.SpanKind.PRODUCER) as span:
-            carrier: dict[str, str] = {}
-            propagate.inject(carrier)
-            job = self._jobs.create(
-                family=family,
-                tenant=key.tenant,
-                spec=spec.model_dump(mode="json", by_alias=True),
-                trace_context=carrier,
-                queue="gpu" if spec.needs_gpu else self._default_queue,
-                priority=wanted.priority,
-            )
-            span.set_attributes({"flywheel.job.id": job.id, "flywheel.job.family": family})
-            self._enqueue(job)
+        job = self._creation.create(
+            family_of(method.type),
+            tenant=key.tenant,
+            spec=spec.model_dump(mode="json", by_alias=True),
+            needs_gpu=spec.needs_gpu,
+            priority=wanted.priority,
+        )
+        self._creation.enqueue(job)
         return job
 
     def _require_file(self, file_id: str, spec: type[FineTuningSpec], key: ApiKey, *, param: str) -> StoredFile:
@@ -171,15 +156,6 @@ class FineTuningService:
         if isinstance(grader, RewardModelGrader) and self._directory.require(grader.model, key).task != "classify":
             reason = f"The model `{grader.model}` does not classify texts, so it cannot be a reward model."
             raise InvalidValue(reason, param="method.reinforcement.grader.model")
-
-    def _enqueue(self, job: Job) -> None:
-        try:
-            self._queue.enqueue(job.id, queue=job.queue)
-        except OperationalError:
-            self._log.error("job not queued", job=job.id)
-            reason = "The job queue could not be reached."
-            self._jobs.fail(job.id, JobError(code="queue_unavailable", message=reason))
-            raise ServiceUnavailable(f"{reason} Try again shortly.", retry_after_s=5) from None
 
     def require(self, job_id: str, key: ApiKey) -> Job:
         job = self._jobs.get(job_id)
