@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-FilePurpose = Literal["fine-tune"]
+FilePurpose = Literal["fine-tune", "evals"]
 UploadStatus = Literal["pending", "completed", "cancelled", "expired"]
 
 

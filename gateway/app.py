@@ -14,11 +14,24 @@ from starlette.routing import Route
 from contracts.settings import Settings
 from gateway.api import aliases as aliases_api
 from gateway.api import cache as cache_api
-from gateway.api import captures, engines, feedback, files, fine_tuning, job_lifecycle, models, uploads
+from gateway.api import (
+    captures,
+    engines,
+    eval_runs,
+    evals,
+    feedback,
+    files,
+    fine_tuning,
+    job_lifecycle,
+    models,
+    uploads,
+)
 from gateway.api import releases as releases_api
 from gateway.api.aliases import AliasService
 from gateway.api.captures import CaptureService
 from gateway.api.engines import FleetService
+from gateway.api.eval_runs import EvalRunService
+from gateway.api.evals import EvalService
 from gateway.api.feedback import FeedbackService
 from gateway.api.files import FileService
 from gateway.api.fine_tuning import FineTuningService
@@ -74,6 +87,7 @@ from store.artifacts import ArtifactStore
 from store.captures import CaptureRepository
 from store.database import Database
 from store.demand import DemandStore
+from store.evals import EvalRepository
 from store.feedback import FeedbackRepository
 from store.files import FileRepository
 from store.job_checkpoints import CheckpointRepository
@@ -228,13 +242,20 @@ def create_app(settings: Settings) -> FastAPI:
         JobQuota(JobUsage(database), settings.worker.artifact_quota_bytes),
     )
     app.state.job_watch = job_watch
-    app.state.job_lifecycle = JobLifecycle(job_rows, CheckpointRepository(database), job_queue, job_watch, redis)
+    lifecycle = JobLifecycle(job_rows, CheckpointRepository(database), job_queue, job_watch, redis)
+    app.state.job_lifecycle = lifecycle
+    eval_rows = EvalRepository(database)
+    app.state.eval_service = EvalService(eval_rows, artifacts, aliases)
+    app.state.eval_run_service = EvalRunService(
+        eval_rows, app.state.eval_service, file_rows, artifacts, aliases, creation, lifecycle
+    )
     app.state.capture_service = CaptureService(capture_rows, pepper)
     app.state.feedback_service = FeedbackService(FeedbackRepository(database), capture_rows, directory, marks)
     app.state.upload_service = upload_service
     of_models = (models, engines, cache_api, aliases_api, releases_api)
     of_data = (files, uploads, fine_tuning, job_lifecycle, captures, feedback)
-    for resource in (*of_models, *of_data):
+    of_quality = (evals, eval_runs)
+    for resource in (*of_models, *of_data, *of_quality):
         app.include_router(resource.router)
     app.include_router(
         create_operations_router(

@@ -1,4 +1,4 @@
-"""/v1/files: training files. A file is checked before it is kept, so that a job never starts on a broken one."""
+"""/v1/files: what to train and evaluate on. A file is checked before it is kept, so that no job starts on a broken one."""
 
 import asyncio
 import hashlib
@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from contracts.datasets import read_rows
 from contracts.errors import InvalidValue, NotFound
+from contracts.eval_items import read_items
 from contracts.files import FilePurpose, StoredFile
 from contracts.identifiers import new_id
 from gateway.api.access import JobsKey
@@ -60,8 +61,7 @@ class FileService:
 
     def store(self, content: BinaryIO, *, tenant: str, filename: str, purpose: FilePurpose) -> StoredFile:
         """Checks a file and stores its content; nobody knows of it yet. Raises InvalidTrainingFile."""
-        _, rows = read_rows(content, filename=filename)
-        for _ in rows:
+        for _ in read_items(content) if purpose == "evals" else read_rows(content, filename=filename)[1]:
             pass
         content.seek(0)
         digest = hashlib.sha256()
