@@ -9,6 +9,8 @@ from contracts.eval_criteria import Criterion, Messages
 from contracts.jobs import JobError, JobStatus
 
 RUN_FAMILY = "evaluate.run"
+EXTERNAL = "external/"
+"""What the names of models begin with that others serve (FLYWHEEL_EVALUATION__ENDPOINTS)."""
 
 RunStatus = Literal["queued", "in_progress", "completed", "canceled", "failed"]
 ItemStatus = Literal["pass", "fail", "error"]

@@ -72,7 +72,7 @@ class JsonSchemaGrader(_Grader):
     @field_validator("json_schema")
     @classmethod
     def _takes_bounded_time(cls, value: dict[str, Any]) -> dict[str, Any]:
-        if found := _keys_of(value) & SLOW_SCHEMA_KEYS:
+        if found := keys_of(value) & SLOW_SCHEMA_KEYS:
             message = "`{key}` is not supported in a grader's schema; use a grader of type `regex`"
             raise PydanticCustomError("slow_schema", message, {"key": min(found)})
         return value
@@ -92,9 +92,9 @@ Grader = Annotated[
 ]
 
 
-def _keys_of(schema: Any) -> set[str]:
+def keys_of(schema: Any) -> set[str]:
     if isinstance(schema, dict):
-        return set(schema).union(*map(_keys_of, schema.values()))
+        return set(schema).union(*map(keys_of, schema.values()))
     if isinstance(schema, list):
-        return set().union(*map(_keys_of, schema))
+        return set().union(*map(keys_of, schema))
     return set()

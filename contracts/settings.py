@@ -220,6 +220,26 @@ class WorkerSettings(Section):
     )
 
 
+class ExternalEndpoint(Section):
+    """An OpenAI-compatible API of somebody else."""
+
+    base_url: str = Field(description="For example https://api.example.com/v1.")
+    model: str = Field(description="The name that it knows the model by.")
+    api_key: SecretStr = Field(SecretStr(""), description="Sent as its bearer token; none if empty.")
+
+
+class EvaluationSettings(Section):
+    endpoints: dict[str, ExternalEndpoint] = Field(
+        {},
+        description="Models of others that may be evaluated, and may judge, as `external/NAME`: "
+        '{"NAME": {"base_url": "https://…/v1", "model": "…", "api_key": "…"}}. Gateways and workers need it.',
+    )
+    embedding_model: str = Field(
+        "all-minilm-l6-v2", description="Model that compares texts where a criterion names none."
+    )
+    concurrency: PositiveInt = Field(32, description="Questions that one evaluation asks at once.")
+
+
 class ReleaseSettings(Section):
     interval_s: Seconds = Field(1.0, description="Seconds between a controller's looks at the releases under way.")
 
@@ -271,6 +291,7 @@ class Settings(BaseSettings):
     engine: EngineSettings = EngineSettings()
     on_demand: OnDemandSettings = OnDemandSettings()
     worker: WorkerSettings = WorkerSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
     releases: ReleaseSettings = ReleaseSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
 

@@ -32,6 +32,7 @@ from gateway.api.captures import CaptureService
 from gateway.api.engines import FleetService
 from gateway.api.eval_runs import EvalRunService
 from gateway.api.evals import EvalService
+from gateway.api.evaluated_models import EvaluatedModels
 from gateway.api.feedback import FeedbackService
 from gateway.api.files import FileService
 from gateway.api.fine_tuning import FineTuningService
@@ -245,9 +246,11 @@ def create_app(settings: Settings) -> FastAPI:
     lifecycle = JobLifecycle(job_rows, CheckpointRepository(database), job_queue, job_watch, redis)
     app.state.job_lifecycle = lifecycle
     eval_rows = EvalRepository(database)
-    app.state.eval_service = EvalService(eval_rows, artifacts, aliases)
+    evaluated = EvaluatedModels(aliases, settings.evaluation.endpoints)
+    eval_service = EvalService(eval_rows, artifacts, evaluated)
+    app.state.eval_service = eval_service
     app.state.eval_run_service = EvalRunService(
-        eval_rows, app.state.eval_service, file_rows, artifacts, aliases, creation, lifecycle
+        eval_rows, eval_service, file_rows, artifacts, evaluated, creation, lifecycle
     )
     app.state.capture_service = CaptureService(capture_rows, pepper)
     app.state.feedback_service = FeedbackService(FeedbackRepository(database), capture_rows, directory, marks)

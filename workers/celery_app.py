@@ -22,6 +22,7 @@ from contracts.jobs import RetryPolicy
 from contracts.settings import Settings, WorkerSettings
 from store.artifacts import ArtifactStore
 from store.database import Database
+from store.evals import EvalRepository
 from store.files import FileRepository
 from store.job_checkpoints import CheckpointRepository
 from store.job_queue import RUN_JOB, JobQueue, create_celery
@@ -112,12 +113,15 @@ def job_resources(settings: Settings, database: Database) -> JobResources:
     worker = settings.worker
     return JobResources(
         models=ModelRepository(database),
+        jobs=JobRepository(database),
+        evals=EvalRepository(database),
         files=FileRepository(database),
         artifacts=ArtifactStore(settings.artifacts_url),
         engines=Engines(settings.redis_url),
         gateway=GatewayAccess(settings.gateway_url, _keys(settings, database)),
         checkpoints=CheckpointRepository(database),
         room=Room(JobUsage(database), worker.artifact_quota_bytes, worker.scratch_quota_bytes),
+        evaluation=settings.evaluation,
         threads=worker.threads,
         processes=worker.processes,
         machines=machines_of(worker, scratch_parent(settings)),

@@ -4,9 +4,10 @@ Importing a family must cost nothing: what is heavy (torch) is imported when the
 """
 
 from workers.evaluate.release import evaluate_release
+from workers.evaluate.run import evaluate_run
 from workers.finetune.families import FINE_TUNING
 from workers.registry import JobFamilies
 
 
 def all_families() -> JobFamilies:
-    return JobFamilies([*FINE_TUNING, evaluate_release])
+    return JobFamilies([*FINE_TUNING, evaluate_release, evaluate_run])

@@ -11,11 +11,14 @@ import structlog
 
 from contracts.jobs import EventLevel, Job, NewJobEvent
 from contracts.models import ModelCard
+from contracts.settings import EvaluationSettings
 from store.artifacts import ArtifactStore, DigestMismatch
+from store.evals import EvalRepository
 from store.files import FileRepository
 from store.job_checkpoints import CheckpointRepository
 from store.job_rows import LeaseLost
 from store.job_usage import JobUsage
+from store.jobs import JobRepository
 from store.models import ModelRepository
 from workers.engines import Engines
 from workers.gateway import Caller, CannotCall, GatewayAccess
@@ -59,12 +62,15 @@ class JobResources:
     """
 
     models: ModelRepository
+    jobs: JobRepository
+    evals: EvalRepository
     files: FileRepository
     artifacts: ArtifactStore
     engines: Engines
     gateway: GatewayAccess
     checkpoints: CheckpointRepository
     room: Room
+    evaluation: EvaluationSettings
     threads: int | None
     processes: int = 1
     machines: Machines | None = None

@@ -34,10 +34,10 @@ from contracts.identifiers import new_id
 from contracts.keys import ApiKey
 from gateway.api.access import JobsKey
 from gateway.api.evals import EvalService, Name, Sorted
+from gateway.api.evaluated_models import EvaluatedModels
 from gateway.api.job_creation import JobCreation
 from gateway.api.job_lifecycle import JobLifecycle
 from gateway.api.paging import After, Limit, Page
-from gateway.routing.aliases import Aliases
 from store.artifacts import ArtifactStore
 from store.evals import EvalRepository, Order
 from store.files import FileRepository
@@ -150,7 +150,7 @@ class EvalRunService:
         of_evals: EvalService,
         files: FileRepository,
         artifacts: ArtifactStore,
-        aliases: Aliases,
+        models: EvaluatedModels,
         creation: JobCreation,
         lifecycle: JobLifecycle,
     ) -> None:
@@ -158,7 +158,7 @@ class EvalRunService:
         self._of_evals = of_evals
         self._files = files
         self._artifacts = artifacts
-        self._aliases = aliases
+        self._models = models
         self._creation = creation
         self._lifecycle = lifecycle
 
@@ -243,10 +243,7 @@ class EvalRunService:
 
     def _check_source(self, source: DataSource, of: Eval, key: ApiKey) -> None:
         if isinstance(source, SampledSource):
-            card, _ = self._aliases.resolve(source.model, key, subject=key.id)
-            if card.task != "generate":
-                message = f"The model `{source.model}` does not generate text."
-                raise InvalidValue(message, param="data_source.model")
+            self._models.check(source.model, key, task="generate", param="data_source.model")
         rows = source.source
         if isinstance(rows, FileSource):
             self._check_file(rows.id, key)

@@ -6,13 +6,14 @@ from typing import Annotated, Any, Literal, TypeVar
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from contracts.engine import EngineTask
 from contracts.errors import InvalidValue, NotFound
 from contracts.eval_criteria import Criterion, Judged, TextSimilarityCriterion, placeholders_of
 from contracts.evals import DataSourceConfig, Eval, EvalRun, Metadata, check_names
 from contracts.keys import ApiKey
 from gateway.api.access import JobsKey
+from gateway.api.evaluated_models import EvaluatedModels
 from gateway.api.paging import After, Limit, Page
-from gateway.routing.aliases import Aliases
 from store.artifacts import ArtifactStore
 from store.evals import EvalOrder, EvalRepository, Order
 
@@ -86,8 +87,8 @@ class EvalDeleted(BaseModel):
 class EvalService:
     """A tenant's evals. Synchronous; the routes call it in threads."""
 
-    def __init__(self, evals: EvalRepository, artifacts: ArtifactStore, aliases: Aliases) -> None:
-        self._evals, self._artifacts, self._aliases = evals, artifacts, aliases
+    def __init__(self, evals: EvalRepository, artifacts: ArtifactStore, models: EvaluatedModels) -> None:
+        self._evals, self._artifacts, self._models = evals, artifacts, models
 
     def create(self, wanted: CreateEval, key: ApiKey) -> Eval:
         """Raises InvalidValue, ModelNotFound."""
@@ -130,11 +131,8 @@ class EvalService:
                     message = f"`{{{{ item.{path} }}}}` is not in `data_source_config.item_schema`."
                     raise InvalidValue(message, param=place)
         if isinstance(criterion, Judged | TextSimilarityCriterion) and criterion.model is not None:
-            task = "embed" if isinstance(criterion, TextSimilarityCriterion) else "generate"
-            card, _ = self._aliases.resolve(criterion.model, key, subject=key.id)
-            if card.task != task:
-                message = f"The model `{criterion.model}` cannot be used by `{criterion.type}`."
-                raise InvalidValue(message, param=f"{place}.model")
+            task: EngineTask = "embed" if isinstance(criterion, TextSimilarityCriterion) else "generate"
+            self._models.check(criterion.model, key, task=task, param=f"{place}.model")
 
 
 def _found(thing: Found | None, eval_id: str) -> Found:

@@ -1,4 +1,4 @@
-"""/v1/files: what to train and evaluate on. A file is checked before it is kept, so that no job starts on a broken one."""
+"""/v1/files: what to train and evaluate on. Files are checked before they are kept; no job starts on a broken one."""
 
 import asyncio
 import hashlib

@@ -88,6 +88,7 @@ def answer_to(
     tokens: int,
     token_bytes: int | None,
     silent_tokens: bool = False,
+    prefers: str | None = None,
     request_id: str | None = None,
 ) -> Answer:
     """As vLLM does, the answer's id is made of the request's where one was sent."""
@@ -99,6 +100,7 @@ def answer_to(
     asked = request.get("max_completion_tokens") or request.get("max_tokens")
     length = tokens if asked is None else min(tokens, asked)
     per_prompt = range(request.get("n") or 1)
+    schema = ((request.get("response_format") or {}).get("json_schema") or {}).get("schema")
     return Answer(
         id=f"{'chatcmpl' if kind == 'chat' else 'cmpl'}-{request_id or _digest(prompts)}",
         kind=kind,
@@ -106,10 +108,12 @@ def answer_to(
         prompt_tokens=sum(count_tokens(prompt) for prompt in prompts),
         choices=tuple(
             tuple(token_of(_seed(request, prompt, index), at, token_bytes) for at in range(length))
+            if schema is None
+            else (_keep_to(schema, _seed(request, prompt, index), prefers),)
             for prompt in prompts
             for index in per_prompt
         ),
-        finish_reason="length" if asked is not None and asked <= tokens else "stop",
+        finish_reason="length" if schema is None and asked is not None and asked <= tokens else "stop",
         include_usage=_wants_usage(request),
         created=int(time.time()),
         ids=TokenIds(_encode(f"{request['model']}\n0\n{prompts[0]}"), 0, silent_tokens)
@@ -117,6 +121,19 @@ def answer_to(
         else None,
         held_back=_held_back(request),
     )
+
+
+def _keep_to(schema: dict[str, Any], seed: str, prefers: str | None) -> str:
+    """Structured output: JSON of an object whose values are choices or numbers, by chance, or as it `prefers`."""
+    said: dict[str, Any] = {}
+    for name, field in schema["properties"].items():
+        chance = hashlib.sha256(f"{seed}{name}".encode()).digest()[0]
+        if "enum" in field:
+            choices = field["enum"]
+            said[name] = prefers if prefers in choices else choices[0 if prefers == "first" else chance % len(choices)]
+        else:
+            said[name] = field["minimum"] + (field["maximum"] - field["minimum"]) * chance / 255
+    return json.dumps(said)
 
 
 def _digest(prompts: list[str]) -> str:

@@ -34,6 +34,9 @@ class Behaviour(BaseModel):
     silent_tokens: bool = False
     """Every few tokens of a stream tell no text of their own: the next one does."""
 
+    prefers: str | None = None
+    """Of choices in structured output: this one where it is among them, or the `first`; by chance if None."""
+
     # Prefix cache
     prefix_cache_tokens: int = 0
     """Tokens that the simulated KV cache keeps of prompts; none by default. A change empties it."""

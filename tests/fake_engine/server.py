@@ -146,6 +146,7 @@ class FakeEngine:
             tokens=behaviour.tokens,
             token_bytes=behaviour.token_bytes,
             silent_tokens=behaviour.silent_tokens,
+            prefers=behaviour.prefers,
             request_id=request_id,
         )
         if request.get("stream"):

@@ -15,8 +15,10 @@ from sqlalchemy import update
 
 from contracts.invalidation import Invalidation
 from contracts.jobs import Job, JobQueueName, RetryPolicy
+from contracts.settings import EvaluationSettings
 from store.artifacts import ArtifactStore
 from store.database import Database
+from store.evals import EvalRepository
 from store.files import FileRepository
 from store.job_checkpoints import CheckpointRepository
 from store.job_queue import JobQueue, create_celery
@@ -57,6 +59,7 @@ class Workshop:
         self.process_ended = threading.Event()
         self.jobs_per_tenant: int | None = None
         self.quota_bytes: int | None = None
+        self.evaluation = EvaluationSettings()
         self.gateway_url, self.knows_pepper = "http://127.0.0.1:9/v1", True
         self.scratch = scratch
         self._provider = TracerProvider()
@@ -99,12 +102,15 @@ class Workshop:
             families=JobFamilies([family]),
             resources=JobResources(
                 self.models,
+                self.jobs,
+                EvalRepository(self.database),
                 FileRepository(self.database),
                 self.artifacts,
                 Engines(self._redis_url),
                 GatewayAccess(self.gateway_url, KeyRepository(self.database, PEPPER) if self.knows_pepper else None),
                 CheckpointRepository(self.database),
                 Room(JobUsage(self.database), self.quota_bytes, None),
+                self.evaluation,
                 threads=None,
             ),
             announce=self.announced.append,
@@ -122,7 +128,7 @@ class Workshop:
         )
         runner.run_job(job.id)
 
-    def start(self, job: Job, function: Callable[[CountSpec, JobRun], JobResult]) -> Any:
+    def start(self, job: Job, function: Callable[[CountSpec, JobRun], JobResult] | JobFamily) -> Any:
         return self._threads.submit(self.run, job, function)
 
     def now(self, job: Job) -> Job:

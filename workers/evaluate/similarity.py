@@ -1,26 +1,91 @@
-"""How alike two texts are: chrF (Popović, "chrF: character n-gram F-score for automatic MT evaluation", 2015)."""
+"""How alike two texts are, from 0 to 1, by what they share; contracts/eval_criteria.py says what a metric counts."""
 
-from collections import Counter
+import re
+from collections.abc import Callable
+from functools import cache
+from typing import Any
 
-LONGEST = 6
-BETA = 2
-"""Recall counts so many times as much as precision: what is missing weighs more than what is said beside it."""
+from nltk.translate.gleu_score import sentence_gleu
+from nltk.translate.meteor_score import single_meteor_score
+from rapidfuzz import fuzz
+from rouge_score.rouge_scorer import RougeScorer
+from sacrebleu.metrics import BLEU, CHRF
+
+Similarity = Callable[[str, str], float]
+_WORDS = re.compile(r"\w+|[^\w\s]")
+
+
+class _NoSynonyms:
+    """Stands where METEOR looks for synonyms, of which no package has a list that may be shipped."""
+
+    def synsets(self, *_: Any, **__: Any) -> list[Any]:
+        return []
+
+
+def by_shared_parts(metric: str) -> Similarity:
+    """Of an answer and its reference. Raises KeyError for a metric that compares embeddings."""
+    return _METRICS[metric]
 
 
 def chrf(answer: str, reference: str) -> float:
-    """0 where the two share no letter, 1 where they are the same but for spaces. Any script; no tokeniser."""
-    said, wanted = "".join(answer.split()), "".join(reference.split())
-    scores = [_f_score(_grams(said, n), _grams(wanted, n)) for n in range(1, LONGEST + 1) if len(wanted) >= n]
-    return sum(scores) / len(scores) if scores else float(said == wanted)
+    """Any script; no tokeniser."""
+    return float(_chrf().sentence_score(answer, [reference]).score) / 100
 
 
-def _grams(text: str, n: int) -> Counter[str]:
-    return Counter(text[at : at + n] for at in range(len(text) - n + 1))
+def bleu(answer: str, reference: str) -> float:
+    return float(_bleu().sentence_score(answer, [reference]).score) / 100
 
 
-def _f_score(said: Counter[str], wanted: Counter[str]) -> float:
-    shared = (said & wanted).total()
-    if shared == 0:
-        return 0.0
-    precision, recall = shared / said.total(), shared / wanted.total()
-    return (1 + BETA**2) * precision * recall / (BETA**2 * precision + recall)
+def gleu(answer: str, reference: str) -> float:
+    said, wanted = _words(answer), _words(reference)
+    return float(sentence_gleu([wanted], said)) if said and wanted else float(said == wanted)
+
+
+def meteor(answer: str, reference: str) -> float:
+    said, wanted = _words(answer), _words(reference)
+    if not said or not wanted:
+        return float(said == wanted)
+    return float(single_meteor_score(wanted, said, wordnet=_NoSynonyms()))
+
+
+def rouge(kind: str) -> Similarity:
+    """The F-measure of `rouge1` … `rouge5` or `rougeL`."""
+
+    def score(answer: str, reference: str) -> float:
+        return float(_rouge(kind).score(reference, answer)[kind].fmeasure)
+
+    return score
+
+
+def fuzzy_match(answer: str, reference: str) -> float:
+    return fuzz.ratio(answer, reference) / 100
+
+
+def _words(text: str) -> list[str]:
+    return _WORDS.findall(text.casefold())
+
+
+@cache
+def _chrf() -> CHRF:
+    return CHRF()
+
+
+@cache
+def _bleu() -> BLEU:
+    return BLEU(effective_order=True)
+
+
+@cache
+def _rouge(kind: str) -> RougeScorer:
+    return RougeScorer([kind], use_stemmer=True)
+
+
+_METRICS: dict[str, Similarity] = {
+    "fuzzy_match": fuzzy_match,
+    "bleu": bleu,
+    "gleu": gleu,
+    "chrf": chrf,
+    "meteor": meteor,
+    "rouge_l": rouge("rougeL"),
+    **{f"rouge_{n}": rouge(f"rouge{n}") for n in range(1, 6)},
+}

@@ -14,6 +14,7 @@ from workers.finetune.launch import train
 from workers.finetune.task import DataFile, Trained, TrainingTask
 from workers.room import require_room
 from workers.run import JobFailed, JobResult, JobRun
+from workers.weights import weights_of
 
 
 def fine_tune(spec: FineTuningSpec, run: JobRun, training: str) -> JobResult:
@@ -22,7 +23,7 @@ def fine_tune(spec: FineTuningSpec, run: JobRun, training: str) -> JobResult:
     The same data, seed and machine give the same weights. Raises JobFailed for data or weights that cannot be used.
     """
     base = _card(spec.base_model, run)
-    weights = _weights(base, run)
+    weights = weights_of(base, run)
     require_room(spec, weights, run)
     task = TrainingTask(
         spec=spec,
@@ -81,22 +82,10 @@ def _card(name: str, run: JobRun, *, param: str = "model") -> ModelCard:
     return card
 
 
-def _weights(card: ModelCard, run: JobRun) -> Path:
-    """A local folder, or a hub's name where the base has one. What a job made is fetched and checked by its digest."""
-    if card.kind != "base":
-        folder = run.scratch / "models" / card.name.replace("/", "_")
-        run.resources.artifacts.download_folder(card.weights, folder, digest=card.digest)
-        return folder
-    weights = Path(card.weights)
-    if weights.is_absolute() and not weights.is_dir():
-        raise JobFailed("weights_not_found", f"The weights of `{card.name}` are not on the worker's machine.")
-    return weights
-
-
 def _reward_model(spec: FineTuningSpec, run: JobRun) -> Path | None:
     if not isinstance(spec, ReinforcementSpec) or not isinstance(spec.grader, RewardModelGrader):
         return None
-    return _weights(_card(spec.grader.model, run, param="method.reinforcement.grader.model"), run)
+    return weights_of(_card(spec.grader.model, run, param="method.reinforcement.grader.model"), run)
 
 
 def _file(name: str, file_id: str, digest: str, run: JobRun) -> DataFile:

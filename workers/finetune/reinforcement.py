@@ -16,12 +16,12 @@ from workers.finetune.adaptation import peft_config
 from workers.finetune.base import load_causal_model, load_tokenizer
 from workers.finetune.chat_tokens import ChatTokenizer, chat_ids
 from workers.finetune.files import load_rows, too_long
-from workers.finetune.graders import score_by
 from workers.finetune.hyperparameters import plan_training
 from workers.finetune.output import write_causal
 from workers.finetune.reward_model import RewardModel
 from workers.finetune.task import DataFile, Reporter, Trained, TrainingTask
 from workers.finetune.trainers import begin, common_arguments, processes, run_trainer
+from workers.graders import score_by
 
 LEARNING_RATE = 3e-4
 FULL_LEARNING_RATE = 1e-5
@@ -126,7 +126,7 @@ def _rewards(task: TrainingTask) -> Rewards:
 
         return reward
 
-    score = score_by(spec.grader)
+    score = score_by(spec.grader, param="method.reinforcement.grader")
     items = {name: [numbered.row.item for numbered in load_rows(file, param=name)] for name, file in task.files.items()}
 
     def reward(completions: list[Any], row: list[int], file: list[str], **_: Any) -> list[float]:

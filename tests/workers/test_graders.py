@@ -4,7 +4,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from contracts.graders import Grader
-from workers.finetune.graders import score_by
+from workers.graders import score_by
 from workers.run import JobFailed
 
 ANSWER = "{{ sample.output_text }}"
@@ -12,7 +12,9 @@ ITEM = {"answer": "Paris", "facts": {"year": 1889}}
 
 
 def score(answer: str, item: dict[str, Any] = ITEM, **grader: Any) -> float:
-    return score_by(TypeAdapter(Grader).validate_python({"name": "test", **grader}))(answer, item)
+    return score_by(
+        TypeAdapter(Grader).validate_python({"name": "test", **grader}), param="method.reinforcement.grader"
+    )(answer, item)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,132 @@
+"""Pictures of a run, as SVG: colours that people with colour blindness tell apart (Okabe and Ito, 2008)."""
+
+import io
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+from contracts.evals import CriterionStatistics
+
+BLUE, ORANGE, GREY = "#0072B2", "#E69F00", "#666666"
+STYLE: dict[str, Any] = {
+    "font.size": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "flywheel",
+}
+FEWEST_AXES = 3
+BINS = 20
+
+
+def bars(statistics: Sequence[CriterionStatistics]) -> bytes:
+    """Shares of rows that pass, with their intervals; the earlier run's mean score beside them where there is one."""
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        places = np.arange(len(statistics))[::-1]
+        for place, found in zip(places, statistics, strict=True):
+            rate = found.pass_rate
+            axes.barh(place, rate.mean, height=0.6, color=BLUE)
+            reach = [[rate.mean - rate.low], [rate.high - rate.mean]]
+            axes.errorbar(rate.mean, place, xerr=reach, color="black", capsize=4, linewidth=1.2)
+            axes.annotate(f"{rate.mean:.0%}", (rate.high, place), (6, 0), textcoords="offset points", va="center")
+        axes.set_yticks(places, [_short(found.name) for found in statistics])
+        axes.set_xlim(0, 1.12)
+        axes.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}" if share <= 1 else "")
+        axes.set_xlabel("rows that pass, with the interval of 95 % confidence")
+
+    return _svg(draw, width=8, height=1.2 + 0.55 * len(statistics))
+
+
+def differences(statistics: Sequence[CriterionStatistics]) -> bytes | None:
+    """This run's scores minus the baseline's, on the same rows. None without a baseline."""
+    found = [(each.name, each.against_baseline) for each in statistics if each.against_baseline is not None]
+    if not found:
+        return None
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        places = np.arange(len(found))[::-1]
+        for place, (_, difference) in zip(places, found, strict=True):
+            assert difference is not None
+            sure = difference.low > 0 or difference.high < 0
+            reach = [[difference.difference - difference.low], [difference.high - difference.difference]]
+            colour = BLUE if sure else GREY
+            axes.errorbar(difference.difference, place, xerr=reach, fmt="o", color=colour, capsize=4)
+        axes.axvline(0, color="black", linewidth=0.8)
+        axes.set_yticks(places, [_short(name) for name, _ in found])
+        axes.set_ylim(-0.6, len(found) - 0.4)
+        axes.set_xlabel("score minus the baseline's (grey: may be chance)")
+
+    return _svg(draw, width=8, height=1.2 + 0.5 * len(found))
+
+
+def radar(statistics: Sequence[CriterionStatistics]) -> bytes | None:
+    """Shares of rows that pass, all criteria at a glance. None for fewer than three."""
+    if len(statistics) < FEWEST_AXES:
+        return None
+
+    def draw(figure: Figure) -> None:
+        axes: Any = figure.add_subplot(projection="polar")
+        angles = np.linspace(0, 2 * np.pi, len(statistics), endpoint=False)
+        closed = np.append(angles, angles[0])
+        shares = [found.pass_rate.mean for found in statistics]
+        axes.plot(closed, [*shares, shares[0]], color=BLUE)
+        axes.fill(closed, [*shares, shares[0]], color=BLUE, alpha=0.2)
+        axes.set_xticks(angles, [_short(found.name) for found in statistics])
+        axes.set_ylim(0, 1)
+        axes.set_yticks([0.25, 0.5, 0.75, 1], ["25 %", "50 %", "75 %", "100 %"])
+
+    return _svg(draw, width=6, height=5)
+
+
+def histogram(name: str, scores: Sequence[float]) -> bytes:
+    """How a criterion's scores are spread over the rows."""
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        low, high = min(0.0, *scores), max(1.0, *scores)
+        axes.hist(scores, bins=BINS, range=(low, high), color=ORANGE)
+        axes.set_xlabel(f"score by “{_short(name)}”")
+        axes.set_ylabel("rows")
+
+    return _svg(draw, width=5, height=2.6)
+
+
+def confusion_matrix(found: CriterionStatistics) -> bytes | None:
+    """What people said, downwards, and what the judge said. None where people said nothing."""
+    if found.confusion is None:
+        return None
+    names = list(found.confusion)
+    counts = np.array([[found.confusion[reference][label] for label in names] for reference in names])
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        axes.imshow(counts, cmap="Blues", vmin=0)
+        for (row, column), count in np.ndenumerate(counts):
+            colour = "white" if count > counts.max() / 2 else "black"
+            axes.text(column, row, str(count), ha="center", va="center", color=colour)
+        axes.set_xticks(range(len(names)), [_short(name) for name in names], rotation=30, ha="right")
+        axes.set_yticks(range(len(names)), [_short(name) for name in names])
+        axes.set_xlabel("label of the judge")
+        axes.set_ylabel("reference")
+
+    size = 2.5 + 0.5 * len(names)
+    return _svg(draw, width=size, height=size)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 32 else f"{name[:31]}…"
+
+
+def _svg(draw: Callable[[Figure], None], *, width: float, height: float) -> bytes:
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        draw(figure)
+        drawn = io.BytesIO()
+        figure.savefig(drawn, format="svg", metadata={"Date": None})
+    return drawn.getvalue()

@@ -1,0 +1,206 @@
+"""The job family `evaluate.run`: a model answers the rows of an eval's run, and the eval's criteria grade them."""
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from contracts.eval_items import EvalItem
+from contracts.evals import (
+    RUN_FAMILY,
+    Eval,
+    EvalRun,
+    EvalRunSpec,
+    JsonlSource,
+    OutputItem,
+    RunResults,
+    SampledSource,
+)
+from contracts.identifiers import new_id
+from workers.evaluate.asking import Models, NoAnswer
+from workers.evaluate.contamination import find_contamination
+from workers.evaluate.grading import Grade, graders_of
+from workers.evaluate.items import answer_item, check_items, load_items
+from workers.evaluate.report import write_report
+from workers.evaluate.statistics import WIDEST_SPREAD, detectable
+from workers.evaluate.summary import counts_of, statistics_of
+from workers.registry import job_family
+from workers.run import JobFailed, JobResult, JobRun
+from workers.weights import weights_of
+
+SAVE_EVERY_S = 2.0
+LOOK_EVERY_S = 0.2
+MOST_ERRORS = 20
+"""So many rows in a row without an answer, from the first one on, and the run ends: none would be answered."""
+
+
+@job_family(RUN_FAMILY)
+def evaluate_run(spec: EvalRunSpec, run: JobRun) -> JobResult:
+    """Rows that are done stay done, whatever happens to the worker.
+
+    Raises JobFailed where the data cannot be used or a model cannot be asked at all.
+    """
+    of_run, of = _found(spec, run)
+    source = of_run.data_source
+    with run.validating_files():
+        items = load_items(source.source, run)
+        check_items(items, of, source)
+        run.message(_outlook(of_run, items))
+        contamination = () if of_run.model is None else find_contamination(of_run.model, items, run)
+        for found in contamination:
+            message = f"{len(found.rows)} of the rows are in what `{found.model}` was trained on."
+            run.message(message, level="warn")
+    with run.calling(spec.creator) as caller:
+        settings = run.resources.evaluation
+        models = Models(caller, settings.endpoints)
+        try:
+            graders = graders_of(
+                of.testing_criteria,
+                models,
+                embedding_model=settings.embedding_model,
+                encoder=lambda name: _encoder(name, run),
+            )
+            _grade_all(items, Grader(of_run.id, source, models, graders), run, at_once=settings.concurrency)
+        finally:
+            models.close()
+        done = run.resources.evals.items(of_run.id)
+        results = _sum_up(of, of_run, done, run)
+        report = f"{run.artifact_folder}/report"
+        results = results.model_copy(
+            update={"per_model_usage": models.usage(), "contamination": contamination, "report": report}
+        )
+        write_report(of, of_run, results, done, run.scratch / "report")
+        run.resources.artifacts.upload_folder(run.scratch / "report", report)
+        run.resources.evals.set_results(of_run.id, results, job=run.job.id, fence=run.fence)
+    passed = sum(item.status == "pass" for item in done)
+    return JobResult(f"{passed} of {len(done)} rows passed.")
+
+
+@dataclass(frozen=True, slots=True)
+class Grader:
+    """Answers and grades one row. Thread-safe."""
+
+    run_id: str
+    source: SampledSource | JsonlSource
+    models: Models
+    graders: Sequence[Grade]
+
+    def __call__(self, position: int, item: EvalItem) -> OutputItem:
+        results, sample = [], item.sample or {}
+        try:
+            if isinstance(self.source, SampledSource):
+                sample = answer_item(item, self.source, self.models)
+            row: dict[str, Any] = {"item": item.item, "sample": sample}
+            results = [grade(row) for grade in self.graders]
+            status = "pass" if all(result.passed for result in results) else "fail"
+        except NoAnswer as refusal:
+            status, results = "error", []
+            sample = sample | {"error": {"code": refusal.code, "message": refusal.message}}
+        return OutputItem.model_validate(
+            {
+                "id": new_id("outputitem"),
+                "run": self.run_id,
+                "position": position,
+                "status": status,
+                "item": item.item,
+                "sample": sample,
+                "results": results,
+                "created_at": int(time.time()),
+            }
+        )
+
+
+def _grade_all(items: Sequence[EvalItem], grade: Grader, run: JobRun, *, at_once: int) -> None:
+    """Writes rows down as they are done, every few seconds. Raises what `run.check` and `grade` raise."""
+    done = run.resources.evals.positions(grade.run_id)
+    waiting = [(position, item) for position, item in enumerate(items) if position not in done]
+    if done:
+        run.message(f"{len(done)} of {len(items)} rows were done before.")
+    finished, started_at = len(done), time.monotonic()
+    with ThreadPoolExecutor(at_once) as threads:
+        stop = threading.Event()
+        futures: set[Future[OutputItem]] = {
+            threads.submit(_unless(stop, grade), position, item) for position, item in waiting
+        }
+        try:
+            for batch in _batches(futures, run):
+                run.resources.evals.add_items(batch, job=run.job.id, fence=run.fence)
+                finished += len(batch)
+                rate = (finished - len(done)) / (time.monotonic() - started_at)
+                left_s = (len(items) - finished) / rate
+                _check_errors(batch, finished)
+                run.metrics(
+                    f"{finished} of {len(items)} rows are done.",
+                    {"step": finished, "total_steps": len(items), "rows_per_second": round(rate, 3)},
+                    estimated_finish_at=int(time.time() + left_s),
+                )
+        finally:
+            stop.set()
+            for future in futures:
+                future.cancel()
+
+
+def _unless(stop: threading.Event, grade: Grader) -> Any:
+    def work(position: int, item: EvalItem) -> OutputItem:
+        if stop.is_set():
+            raise NoAnswer("stopped", "The run was stopped.")
+        return grade(position, item)
+
+    return work
+
+
+def _batches(futures: set[Future[OutputItem]], run: JobRun) -> Iterator[list[OutputItem]]:
+    pending, batch, saved_at = set(futures), list[OutputItem](), time.monotonic()
+    while pending:
+        run.check()
+        ended, pending = wait(pending, timeout=LOOK_EVERY_S, return_when=FIRST_COMPLETED)
+        batch += [future.result() for future in ended]
+        if batch and (not pending or time.monotonic() - saved_at > SAVE_EVERY_S):
+            yield batch
+            batch, saved_at = [], time.monotonic()
+
+
+def _check_errors(batch: Sequence[OutputItem], finished: int) -> None:
+    """A run of which no row can be answered ends at once, with the reason of the last one."""
+    if finished == len(batch) >= MOST_ERRORS and all(item.status == "error" for item in batch):
+        error = batch[-1].sample["error"]
+        raise JobFailed(error["code"], f"No row could be answered. The last one: {error['message']}")
+
+
+def _sum_up(of: Eval, of_run: EvalRun, done: Sequence[OutputItem], run: JobRun) -> RunResults:
+    baseline = [] if of_run.baseline is None else run.resources.evals.items(of_run.baseline)
+    statistics = statistics_of(of.testing_criteria, done, baseline)
+    for found in statistics:
+        score = found.score
+        run.metrics(
+            f"{found.name}: {score.mean:.4f} ({score.low:.4f} to {score.high:.4f} with 95 % confidence).",
+            {"criterion": found.model_dump(mode="json")},
+        )
+    return RunResults(per_testing_criteria_results=counts_of(of.testing_criteria, done), statistics=statistics)
+
+
+def _outlook(of_run: EvalRun, items: Sequence[EvalItem]) -> str:
+    least = detectable(len(items), WIDEST_SPREAD)
+    model = "the answers that are there" if of_run.model is None else f"`{of_run.model}`"
+    return (
+        f"Evaluating {model} on {len(items)} rows. Beside another run of the same rows, a difference of {least:.3f} "
+        "between scores from 0 to 1 would surely be seen; a smaller one may not."
+    )
+
+
+def _found(spec: EvalRunSpec, run: JobRun) -> tuple[EvalRun, Eval]:
+    of_run = run.resources.evals.run(spec.run)
+    of = None if of_run is None else run.resources.evals.get(of_run.eval, tenant=run.job.tenant)
+    if of_run is None or of is None:
+        raise JobFailed("run_deleted", "The run was deleted.")
+    return of_run, of
+
+
+def _encoder(name: str, run: JobRun) -> Path:
+    card = run.resources.models.get(name)
+    if card is None or card.task != "embed":
+        raise JobFailed("model_not_found", f"There is no encoder `{name}`.")
+    return weights_of(card, run)
