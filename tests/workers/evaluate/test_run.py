@@ -147,8 +147,6 @@ def test_a_cancelled_run_keeps_its_rows_and_ends_at_once(evaluations: Evaluation
     assert time.monotonic() - cancelled_at < 2
     found = evaluations.client.evals.runs.retrieve(run.id, eval_id=eval_id)
     assert 0 < found.result_counts.total < 240
-    with pytest.raises(BadRequestError):
-        evaluations.client.evals.runs.cancel(run.id, eval_id=eval_id)
 
 
 def test_rows_that_were_learnt_from_are_told(evaluations: Evaluations):
@@ -162,6 +160,7 @@ def test_rows_that_were_learnt_from_are_told(evaluations: Evaluations):
         spec={"training_file": file.id},
         trace_context={},
     )
+    evaluations.workshop.jobs.cancel(job.id, tenant=job.tenant)
     card = evaluations.workshop.models.get(MODEL)
     assert card is not None
     evaluations.workshop.models.put(card.model_copy(update={"job": job.id}))
