@@ -13,6 +13,7 @@ from cli.commands import (
     config,
     dataset,
     down,
+    evaluate,
     finetune,
     jobs,
     keys,
@@ -62,6 +63,7 @@ app.add_typer(aliases.app, name="aliases")
 app.add_typer(release.app, name="release")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(dataset.app, name="dataset")
+app.add_typer(evaluate.app, name="eval")
 app.command("top")(top.top)
 app.command("bench")(bench.bench)
 app.command("plan")(plan.plan)

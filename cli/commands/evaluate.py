@@ -1,0 +1,162 @@
+"""`flywheel eval`: how good a model is on rows of your own, with intervals, beside an earlier run."""
+
+import io
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.client import openai_client
+from cli.errors import CliError
+from cli.instructions import TEXT_MODEL
+from cli.job_progress import follow_events
+from cli.tables import make_table, print_table
+
+if TYPE_CHECKING:
+    from openai import OpenAI
+
+    from cli.evaluation.spec import EvalSpec
+
+app = typer.Typer(help="Evaluate models, compare them, read reports.", no_args_is_help=True)
+
+ENDED = ("completed", "failed", "canceled")
+SPEC = "flywheel_spec"
+"""Of an eval's metadata: by it the eval of the same measurement is found again, so that its runs can be compared."""
+LIST_LIMIT = 100
+RunId = Annotated[str, typer.Argument(help="The run's id: `evalrun_…`.")]
+ReportFile = Annotated[Path | None, typer.Option("--report", help="Write the report to this HTML file.")]
+
+
+@app.command("run")
+def run_eval(
+    file: Annotated[Path, typer.Argument(help="A YAML file that says what is measured; see examples/evals.")],
+    model: Annotated[str, typer.Option(help="A model, an adapter, an alias, or external/NAME.")] = TEXT_MODEL,
+    baseline: Annotated[
+        str | None, typer.Option(help="An earlier run of the same file, or `last`, to compare row by row.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="A name for the run; the model's if left out.")] = None,
+    report: ReportFile = None,
+    wait: Annotated[bool, typer.Option(help="Follow the run to its end.")] = True,
+) -> None:
+    """Ask MODEL about every row of the file's data, and grade what it says."""
+    from cli.evaluation.spec import read_spec
+
+    spec, rows = read_spec(file)
+    with openai_client() as client:
+        eval_id = _find_or_create(client, spec, rows)
+        fields: dict[str, Any] = {"name": name} if name else {}
+        if baseline is not None:
+            fields["extra_body"] = {"baseline": _last(client, eval_id) if baseline == "last" else baseline}
+        run = client.evals.runs.create(eval_id, data_source=_source(client, spec, rows, model), **fields)  # type: ignore[arg-type]
+        print(f"Run {run.id} is queued: {model} on {len(rows)} rows of {spec.data.name}.")
+        if not wait:
+            print(f"See it with `flywheel eval show {run.id}`.")
+            return
+        _follow(client, run)
+        _show(client, eval_id, run.id, report)
+
+
+@app.command("list")
+def list_runs(limit: Annotated[int, typer.Option(min=1, max=100, help="How many evals, newest first.")] = 10) -> None:
+    """List evals and their runs, newest first."""
+    table = make_table("run", "eval", "model", "status", "passed")
+    with openai_client() as client:
+        for each in client.evals.list(order="desc", limit=limit).data:
+            for run in client.evals.runs.list(each.id, order="desc", limit=LIST_LIMIT).data:
+                counts = run.result_counts
+                table.add_row(run.id, each.name, run.model or "", run.status, f"{counts.passed} of {counts.total}")
+    print_table(table)
+
+
+@app.command("show")
+def show_run(run_id: RunId, report: ReportFile = None) -> None:
+    """Show a run's figures, and write its report."""
+    with openai_client() as client:
+        _show(client, _eval_of(client, run_id), run_id, report)
+
+
+def _find_or_create(client: "OpenAI", spec: "EvalSpec", rows: list[dict[str, Any]]) -> str:
+    digest = spec.digest(rows)
+    for known in client.evals.list(order="desc", limit=LIST_LIMIT):
+        if (known.metadata or {}).get(SPEC) == digest:
+            return known.id
+    config: Any = {"type": "custom", "item_schema": {"type": "object"}, "include_sample_schema": True}
+    criteria: Any = spec.testing_criteria
+    made = client.evals.create(
+        name=spec.name, data_source_config=config, testing_criteria=criteria, metadata={SPEC: digest}
+    )
+    return made.id
+
+
+def _source(client: "OpenAI", spec: "EvalSpec", rows: list[dict[str, Any]], model: str) -> dict[str, Any]:
+    content = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    uploaded = client.files.create(file=(f"{spec.data.stem}.jsonl", io.BytesIO(content)), purpose="evals")
+    return {
+        "type": "completions",
+        "model": model,
+        "input_messages": spec.input_messages,
+        "sampling_params": spec.sampling.model_dump(mode="json", exclude_none=True),
+        "source": {"type": "file_id", "id": uploaded.id},
+    }
+
+
+def _follow(client: "OpenAI", run: Any) -> None:
+    def has_ended() -> bool:
+        return client.evals.runs.retrieve(run.id, eval_id=run.eval_id).status in ENDED
+
+    follow_events(client, run.model_dump()["job"], doing="evaluating", has_ended=has_ended)
+
+
+def _show(client: "OpenAI", eval_id: str, run_id: str, report: Path | None) -> None:
+    run = client.evals.runs.retrieve(run_id, eval_id=eval_id)
+    told = run.model_dump()
+    if run.status == "failed":
+        raise CliError(f"The run failed: {run.error.message}", advice="The worker's log tells more.")
+    counts = run.result_counts
+    print(f"\n{run.name}, {run.id}: {run.status}. {counts.passed} of {counts.total} rows pass", end="")
+    print(f", {counts.errored} had no answer." if counts.errored else ".")
+    if told["statistics"]:
+        _print_statistics(told["statistics"])
+    for found in told["contamination"]:
+        print(f"\nBeware: {len(found['rows'])} of the rows are in what {found['model']} was trained on.")
+    if report is not None:
+        page = client.get(f"/evals/{eval_id}/runs/{run_id}/report", cast_to=str)
+        report.write_text(page)
+        print(f"\nThe report is in {report}.")
+
+
+def _print_statistics(statistics: list[dict[str, Any]]) -> None:
+    compared = any(found["against_baseline"] for found in statistics)
+    columns = ["rows", "score", "95 % interval", "pass", "95 % interval"]
+    table = make_table("criterion", *columns, *(["against the baseline", "p"] if compared else []))
+    for found in statistics:
+        score, rate, against = found["score"], found["pass_rate"], found["against_baseline"]
+        cells = [
+            str(score["rows"]),
+            f"{score['mean']:.4f}",
+            f"{score['low']:.4f} – {score['high']:.4f}",
+            f"{rate['mean']:.1%}",
+            f"{rate['low']:.1%} – {rate['high']:.1%}",
+        ]
+        if against:
+            cells += [
+                f"{against['difference']:+.4f} ({against['low']:+.4f} to {against['high']:+.4f})",
+                f"{against['p_value']:.3f}",
+            ]
+        table.add_row(found["name"], *cells)
+    print()
+    print_table(table)
+
+
+def _last(client: "OpenAI", eval_id: str) -> str:
+    for run in client.evals.runs.list(eval_id, order="desc", status="completed", limit=1).data:
+        return run.id
+    raise CliError("There is no earlier run of this file to compare with.", advice="Leave --baseline out once.")
+
+
+def _eval_of(client: "OpenAI", run_id: str) -> str:
+    for each in client.evals.list(order="desc", limit=LIST_LIMIT):
+        if any(run.id == run_id for run in client.evals.runs.list(each.id, limit=LIST_LIMIT)):
+            return each.id
+    raise CliError(f"There is no run {run_id}.", advice="`flywheel eval list` shows all.")

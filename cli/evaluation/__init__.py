@@ -1,0 +1,1 @@
+"""What `flywheel eval` makes of a file that says what is measured."""
