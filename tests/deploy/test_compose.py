@@ -98,7 +98,7 @@ def test_docker_compose_accepts_it(profiles: tuple[str, ...], tmp_path: Path) ->
 
 def test_secrets_reach_only_those_who_need_them_and_are_in_no_variable(services: dict[str, Any]) -> None:
     holders = {name for name, service in services.items() if "FLYWHEEL_AUTH__PEPPER" in service.get("secrets", [])}
-    assert holders == {"gateway", "cli"}
+    assert holders == {"gateway", "cli", "worker", "worker-gpu"}
     assert all(not services[name]["secrets"] for name in OBSERVABILITY)
     variables_set = {variable for service in services.values() for variable in service.get("environment", {})}
     assert not variables_set & {"FLYWHEEL_AUTH__PEPPER", "FLYWHEEL_DATABASE_URL", "POSTGRES_PASSWORD"}

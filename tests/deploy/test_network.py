@@ -15,12 +15,12 @@ SERVICES = ("gateway", "engine", "worker", "releases")
 PORTS = {"gateway": 8000, "engine": 8100, "valkey": 6379}
 
 BASE = {
-    *(("gateway", "engine"), ("worker", "engine")),
+    *(("gateway", "engine"), ("worker", "engine"), ("worker", "gateway")),
     *((service, "valkey") for service in SERVICES),
     *((peer.name, "gateway") for peer in (ANYBODY, PROMETHEUS)),
     (PROMETHEUS.name, "engine"),
 }
-TRAINERS = {("trainers", "engine"), ("trainers", "valkey")}
+TRAINERS = {("trainers", "engine"), ("trainers", "gateway"), ("trainers", "valkey")}
 
 
 def connections(name: str) -> set[tuple[str, str]]:
