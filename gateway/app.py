@@ -13,8 +13,8 @@ from starlette.routing import Route
 
 from contracts.settings import Settings
 from gateway.api import aliases as aliases_api
-from gateway.api import cache as cache_api
 from gateway.api import (
+    bias_reports,
     captures,
     engines,
     eval_runs,
@@ -26,8 +26,10 @@ from gateway.api import (
     models,
     uploads,
 )
+from gateway.api import cache as cache_api
 from gateway.api import releases as releases_api
 from gateway.api.aliases import AliasService
+from gateway.api.bias_reports import BiasReportService
 from gateway.api.captures import CaptureService
 from gateway.api.engines import FleetService
 from gateway.api.eval_runs import EvalRunService
@@ -252,12 +254,13 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.eval_run_service = EvalRunService(
         eval_rows, eval_service, file_rows, artifacts, evaluated, creation, lifecycle
     )
+    app.state.bias_report_service = BiasReportService(job_rows, artifacts, evaluated, creation, lifecycle)
     app.state.capture_service = CaptureService(capture_rows, pepper)
     app.state.feedback_service = FeedbackService(FeedbackRepository(database), capture_rows, directory, marks)
     app.state.upload_service = upload_service
     of_models = (models, engines, cache_api, aliases_api, releases_api)
     of_data = (files, uploads, fine_tuning, job_lifecycle, captures, feedback)
-    of_quality = (evals, eval_runs)
+    of_quality = (evals, eval_runs, bias_reports)
     for resource in (*of_models, *of_data, *of_quality):
         app.include_router(resource.router)
     app.include_router(

@@ -8,6 +8,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
+from contracts.bias import Gap, Preference
 from contracts.evals import CriterionStatistics
 
 BLUE, ORANGE, GREY = "#0072B2", "#E69F00", "#666666"
@@ -19,6 +20,7 @@ STYLE: dict[str, Any] = {
     "svg.hashsalt": "flywheel",
 }
 FEWEST_AXES = 3
+NO_PREFERENCE = 0.5
 BINS = 20
 
 
@@ -117,6 +119,43 @@ def confusion_matrix(found: CriterionStatistics) -> bytes | None:
 
     size = 2.5 + 0.5 * len(names)
     return _svg(draw, width=size, height=size)
+
+
+def preferences(found: Sequence[Preference]) -> bytes:
+    """Of pairs, the share in which the stereotype is likelier; the line is where there is no preference."""
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        places = np.arange(len(found))[::-1]
+        for place, each in zip(places, found, strict=True):
+            share = each.share
+            sure = share.low > NO_PREFERENCE or share.high < NO_PREFERENCE
+            reach = [[share.mean - share.low], [share.high - share.mean]]
+            axes.errorbar(share.mean, place, xerr=reach, fmt="o", color=ORANGE if sure else GREY, capsize=4)
+        axes.axvline(NO_PREFERENCE, color="black", linewidth=0.8)
+        axes.set_xlim(0, 1)
+        axes.set_ylim(-0.6, len(found) - 0.4)
+        axes.set_yticks(places, [f"{each.kind} ({each.share.rows})" for each in found])
+        axes.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
+        axes.set_xlabel("pairs in which the stereotype is likelier (grey: may be chance)")
+
+    return _svg(draw, width=8, height=1.2 + 0.42 * len(found))
+
+
+def groups(found: Gap) -> bytes:
+    """Means of a measure of what is written about each group."""
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        places = np.arange(len(found.groups))[::-1]
+        for place, mean in zip(places, found.groups.values(), strict=True):
+            reach = [[mean.mean - mean.low], [mean.high - mean.mean]]
+            axes.errorbar(mean.mean, place, xerr=reach, fmt="o", color=BLUE, capsize=4)
+        axes.set_yticks(places, list(found.groups))
+        axes.set_ylim(-0.6, len(found.groups) - 0.4)
+        axes.set_xlabel(f"{found.measure}, {found.axis} (p = {found.p_value:.3f})")
+
+    return _svg(draw, width=5, height=1.2 + 0.4 * len(found.groups))
 
 
 def _short(name: str) -> str:
