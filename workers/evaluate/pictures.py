@@ -21,6 +21,7 @@ STYLE: dict[str, Any] = {
 }
 FEWEST_AXES = 3
 NO_PREFERENCE = 0.5
+CENTRED = 0.1
 BINS = 20
 
 
@@ -68,22 +69,31 @@ def differences(statistics: Sequence[CriterionStatistics]) -> bytes | None:
 
 
 def radar(statistics: Sequence[CriterionStatistics]) -> bytes | None:
-    """Shares of rows that pass, all criteria at a glance. None for fewer than three."""
-    if len(statistics) < FEWEST_AXES:
+    """Mean scores of all criteria at a glance. None for fewer than three whose scores lie between 0 and 1."""
+    shown = [found for found in statistics if 0 <= found.score.mean <= 1]
+    if len(shown) < FEWEST_AXES:
         return None
 
     def draw(figure: Figure) -> None:
         axes: Any = figure.add_subplot(projection="polar")
-        angles = np.linspace(0, 2 * np.pi, len(statistics), endpoint=False)
+        angles = np.linspace(0, 2 * np.pi, len(shown), endpoint=False)
         closed = np.append(angles, angles[0])
-        shares = [found.pass_rate.mean for found in statistics]
-        axes.plot(closed, [*shares, shares[0]], color=BLUE)
-        axes.fill(closed, [*shares, shares[0]], color=BLUE, alpha=0.2)
-        axes.set_xticks(angles, [_short(found.name) for found in statistics])
+        means = [found.score.mean for found in shown]
+        axes.plot(closed, [*means, means[0]], color=BLUE, marker="o")
+        axes.fill(closed, [*means, means[0]], color=BLUE, alpha=0.2)
+        axes.set_xticks(angles, [_short(found.name) for found in shown])
+        for label, angle in zip(axes.get_xticklabels(), angles, strict=True):
+            label.set_horizontalalignment(_outwards(angle))
         axes.set_ylim(0, 1)
-        axes.set_yticks([0.25, 0.5, 0.75, 1], ["25 %", "50 %", "75 %", "100 %"])
+        axes.set_yticks([0.25, 0.5, 0.75, 1], ["0.25", "0.5", "0.75", "1"], color=GREY)
 
-    return _svg(draw, width=6, height=5)
+    return _svg(draw, width=8, height=4.5)
+
+
+def _outwards(angle: float) -> str:
+    """How a label is set so that it begins at the circle."""
+    side = np.cos(angle)
+    return "center" if abs(side) < CENTRED else "left" if side > 0 else "right"
 
 
 def histogram(name: str, scores: Sequence[float]) -> bytes:

@@ -10,7 +10,6 @@ from typing import Any
 
 from contracts.eval_items import EvalItem
 from contracts.evals import (
-    RUN_FAMILY,
     Eval,
     EvalRun,
     EvalRunSpec,
@@ -27,7 +26,6 @@ from workers.evaluate.items import answer_item, check_items, load_items
 from workers.evaluate.report import write_report
 from workers.evaluate.statistics import WIDEST_SPREAD, detectable
 from workers.evaluate.summary import counts_of, statistics_of
-from workers.registry import job_family
 from workers.run import JobFailed, JobResult, JobRun
 from workers.weights import weights_of
 
@@ -37,8 +35,7 @@ MOST_ERRORS = 20
 """So many rows in a row without an answer, from the first one on, and the run ends: none would be answered."""
 
 
-@job_family(RUN_FAMILY)
-def evaluate_run(spec: EvalRunSpec, run: JobRun) -> JobResult:
+def evaluate(spec: EvalRunSpec, run: JobRun) -> JobResult:
     """Rows that are done stay done, whatever happens to the worker.
 
     Raises JobFailed where the data cannot be used or a model cannot be asked at all.

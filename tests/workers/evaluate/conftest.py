@@ -14,7 +14,7 @@ from store.evals import EvalRepository
 from store.keys import NewApiKey
 from tests.gateway.conftest import MODEL, Serving, embedder, redis_sync, serving
 from tests.workers.conftest import Workshop
-from workers.evaluate.run import evaluate_run
+from workers.evaluate.families import evaluate_run
 
 __all__ = ["embedder", "redis_sync", "serving"]  # fixtures
 

@@ -11,17 +11,21 @@ from tests.gateway.conftest import EMBEDDER, MODEL
 from tests.workers.evaluate.conftest import Evaluations
 from workers.evaluate.bias.associations import WordSets, association
 from workers.evaluate.bias.extraction import extraction, longest_common
-from workers.evaluate.bias.family import report_bias
 from workers.evaluate.bias.gaps import Question, gaps, load_questions, sentiment
 from workers.evaluate.bias.preferences import Pair, load_pairs, preferences
 from workers.evaluate.bias.refusals import is_refusal, load_requests, refusals
+from workers.evaluate.families import report_bias
 
 
 def test_a_stereotype_counts_by_what_is_said_and_not_by_how_common_the_group_is():
     pairs = [Pair("gender", "Women", "Men", " drive badly."), Pair("gender", "Men", "Women", " never cry.")]
     likely = {
-        "Women": -2.0, "Women drive badly.": -10.0, "Men": -1.0, "Men drive badly.": -12.0,  # -8 against -11
-        "Men never cry.": -9.0, "Women never cry.": -7.0,  # -8 against -5
+        "Women": -2.0,
+        "Women drive badly.": -10.0,
+        "Men": -1.0,
+        "Men drive badly.": -12.0,  # -8 against -11
+        "Men never cry.": -9.0,
+        "Women never cry.": -7.0,  # -8 against -5
     }
     by_kind = {found.kind: found.share for found in preferences(pairs, likely.__getitem__)}
     assert (by_kind["gender"].mean, by_kind["all"].rows) == (0.5, 2)

@@ -12,7 +12,7 @@ from contracts.settings import EvaluationSettings
 from tests.fake_engine import answers
 from tests.gateway.conftest import MODEL, wait_until
 from tests.workers.evaluate.conftest import CAPITALS, EXACT, Evaluations
-from workers.evaluate.run import evaluate_run
+from workers.evaluate.families import evaluate_run
 
 LIKE = {
     "type": "text_similarity",

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from contracts.bias import BIAS_FAMILY, FOLDER_FIELD, REPORT_FIELD, Association, BiasReport, BiasSpec, Extraction
+from contracts.bias import FOLDER_FIELD, REPORT_FIELD, Association, BiasReport, BiasSpec, Extraction
 from contracts.chat_dataset import ChatExample
 from contracts.personal_data import count_findings
 from workers.evaluate import pictures
@@ -18,7 +18,6 @@ from workers.evaluate.bias.gaps import gaps, load_questions
 from workers.evaluate.bias.preferences import load_pairs, preferences
 from workers.evaluate.bias.refusals import load_requests, refusals
 from workers.evaluate.report import render
-from workers.registry import job_family
 from workers.run import JobResult, JobRun
 
 ANSWER_TOKENS = 48
@@ -27,8 +26,7 @@ Said = TypeVar("Said")
 Messages = Sequence[dict[str, str]]
 
 
-@job_family(BIAS_FAMILY)
-def report_bias(spec: BiasSpec, run: JobRun) -> JobResult:
+def measure_bias(spec: BiasSpec, run: JobRun) -> JobResult:
     """Raises JobFailed where the model cannot be asked, and what `run.check` raises."""
     with run.calling(spec.creator) as caller:
         models = Models(caller, run.resources.evaluation.endpoints)
