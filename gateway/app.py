@@ -23,6 +23,7 @@ from gateway.api import (
     files,
     fine_tuning,
     job_lifecycle,
+    model_cards,
     models,
     uploads,
 )
@@ -41,6 +42,7 @@ from gateway.api.fine_tuning import FineTuningService
 from gateway.api.job_creation import JobCreation
 from gateway.api.job_lifecycle import JobLifecycle
 from gateway.api.job_quota import JobQuota
+from gateway.api.model_cards import ModelCardService
 from gateway.api.models import ModelService
 from gateway.api.openapi import install_openapi
 from gateway.api.operations import Exposition, Probes, create_operations_router
@@ -249,18 +251,19 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.job_lifecycle = lifecycle
     eval_rows = EvalRepository(database)
     evaluated = EvaluatedModels(aliases, settings.evaluation.endpoints)
-    eval_service = EvalService(eval_rows, artifacts, evaluated)
+    eval_service = EvalService(eval_rows, job_rows, artifacts, evaluated)
     app.state.eval_service = eval_service
     app.state.eval_run_service = EvalRunService(
         eval_rows, eval_service, file_rows, artifacts, evaluated, creation, lifecycle
     )
+    app.state.model_card_service = ModelCardService(directory, database)
     app.state.bias_report_service = BiasReportService(job_rows, artifacts, evaluated, creation, lifecycle)
     app.state.capture_service = CaptureService(capture_rows, pepper)
     app.state.feedback_service = FeedbackService(FeedbackRepository(database), capture_rows, directory, marks)
     app.state.upload_service = upload_service
     of_models = (models, engines, cache_api, aliases_api, releases_api)
     of_data = (files, uploads, fine_tuning, job_lifecycle, captures, feedback)
-    of_quality = (evals, eval_runs, bias_reports)
+    of_quality = (evals, eval_runs, bias_reports, model_cards)
     for resource in (*of_models, *of_data, *of_quality):
         app.include_router(resource.router)
     app.include_router(
