@@ -5,9 +5,10 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from contracts.engine import EngineTask
+
 HARNESS_FAMILY = "evaluate.harness"
-ENCODER_FAMILY = "evaluate.encoder"
-RUN_FAMILIES = (HARNESS_FAMILY, ENCODER_FAMILY)
+ENCODER_FAMILY = "evaluate.harness.encoder"
 
 LOCAL_TASKS = "local"
 """All tasks whose rows are in this repository."""
@@ -15,8 +16,17 @@ SCORES = "scores"
 """The field of a metrics event that holds a finished task's `Score`s."""
 TOLD = "Scores of "
 """How the message of such an event begins."""
+RESULTS = "results"
+"""The field of a metrics event that names the folder with what was asked and answered, in the artifact store."""
+KEPT = "What was asked and answered is kept"
+"""How the message of that event begins."""
 
 TaskName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]{0,127}$")]
+
+
+def result_file(task: str) -> str:
+    """In the folder of a run's results."""
+    return f"{task}.json"
 
 
 class HarnessSpec(BaseModel):
@@ -39,6 +49,7 @@ class EncoderSpec(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     model: str
+    task: EngineTask
     creator: str
     file: str | None = None
     limit: int | None = None

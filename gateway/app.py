@@ -22,6 +22,7 @@ from gateway.api import (
     feedback,
     files,
     fine_tuning,
+    harness_runs,
     job_lifecycle,
     models,
     uploads,
@@ -36,6 +37,7 @@ from gateway.api.evaluated_models import EvaluatedModels
 from gateway.api.feedback import FeedbackService
 from gateway.api.files import FileService
 from gateway.api.fine_tuning import FineTuningService
+from gateway.api.harness_runs import HarnessRunService
 from gateway.api.job_creation import JobCreation
 from gateway.api.job_lifecycle import JobLifecycle
 from gateway.api.job_quota import JobQuota
@@ -94,6 +96,7 @@ from store.files import FileRepository
 from store.job_checkpoints import CheckpointRepository
 from store.job_counts import JobCounts
 from store.job_queue import JobQueue, create_celery
+from store.job_results import JobResults
 from store.job_usage import JobUsage
 from store.jobs import JobRepository
 from store.keys import KeyRepository
@@ -252,12 +255,15 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.eval_run_service = EvalRunService(
         eval_rows, eval_service, file_rows, artifacts, evaluated, creation, lifecycle
     )
+    app.state.harness_run_service = HarnessRunService(
+        job_rows, JobResults(database), file_rows, artifacts, aliases, creation, lifecycle
+    )
     app.state.capture_service = CaptureService(capture_rows, pepper)
     app.state.feedback_service = FeedbackService(FeedbackRepository(database), capture_rows, directory, marks)
     app.state.upload_service = upload_service
     of_models = (models, engines, cache_api, aliases_api, releases_api)
     of_data = (files, uploads, fine_tuning, job_lifecycle, captures, feedback)
-    of_quality = (evals, eval_runs)
+    of_quality = (evals, eval_runs, harness_runs)
     for resource in (*of_models, *of_data, *of_quality):
         app.include_router(resource.router)
     app.include_router(

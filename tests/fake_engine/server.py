@@ -157,6 +157,9 @@ class FakeEngine:
         body = answers.body(answer)
         if request.get("prompt_logprobs") is not None:
             body["choices"][0]["prompt_logprobs"] = answers.prompt_logprobs(request["prompt"], behaviour.log_likelihood)
+        if request.get("echo") and request.get("logprobs") is not None:
+            for choice, told in zip(body["choices"], answers.echoed_logprobs(request), strict=True):
+                choice["logprobs"] = told
         await response.whole(200, body)
 
     async def _compute_prompt(

@@ -1,13 +1,12 @@
 """The job family `evaluate.harness`: lm-evaluation-harness asks a model through the gateway."""
 
 import json
-import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from contracts.harness import HARNESS_FAMILY, SCORES, TOLD, HarnessSpec, Score, in_words
+from contracts.harness import HARNESS_FAMILY, KEPT, RESULTS, SCORES, TOLD, HarnessSpec, Score, in_words, result_file
 from workers.registry import job_family
 from workers.run import JobFailed, JobResult, JobRun
 from workers.weights import weights_of
@@ -46,8 +45,15 @@ def evaluate_harness(spec: HarnessSpec, run: JobRun) -> JobResult:
             model.told = Telling(run, name, place, len(names))
             scores, samples = tasks.evaluate(name, model, spec)
             finished.add(name, scores, samples)
-    run.resources.artifacts.upload_folder(finished.folder, f"{run.artifact_folder}/results")
+    keep_results(finished.folder, run)
     return JobResult(f"{len(names)} tasks are finished.")
+
+
+def keep_results(folder: Path, run: JobRun) -> None:
+    """`folder` has a JSON file for each task. Where they are kept is told by an event."""
+    kept = f"{run.artifact_folder}/results"
+    run.resources.artifacts.upload_folder(folder, kept)
+    run.metrics(f"{KEPT}.", {RESULTS: kept})
 
 
 class Telling:
@@ -84,11 +90,8 @@ class FinishedTasks:
     def add(self, name: str, scores: Sequence[Score], samples: dict[str, Any]) -> None:
         told = [score.model_dump(mode="json") for score in scores]
         content = json.dumps({"task": name, SCORES: told, "samples": samples}, ensure_ascii=False)
-        self._path(name).write_text(content, encoding="utf-8")
+        (self.folder / result_file(name)).write_text(content, encoding="utf-8")
         self.names.add(name)
         self._run.metrics(f"{TOLD}{name}: {in_words(scores)}.", {"task": name, SCORES: told})
         figures = {f"{score.task}.{score.metric}.{score.filter}": score.value for score in scores}
         self._run.save_checkpoint(self.folder, step=len(self.names), metrics=figures)
-
-    def _path(self, name: str) -> Path:
-        return self.folder / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', name)}.json"

@@ -42,7 +42,7 @@ class Tasks:
         import numpy as np
 
         random.seed(SEED)
-        numpy.random.seed(FEW_SHOT_SEED)
+        np.random.seed(FEW_SHOT_SEED)
         loaded = self._load(name)
         for task in loaded["tasks"].values():
             _set_few_shot(task, spec.num_fewshot)
