@@ -4,9 +4,9 @@ import threading
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
-import httpx
 import openai
 
 from contracts.evals import EXTERNAL, ModelUsage
@@ -45,7 +45,7 @@ class Models:
 
     def __init__(self, caller: Caller, endpoints: Mapping[str, ExternalEndpoint]) -> None:
         self._endpoints = endpoints
-        self._http = httpx.Client(timeout=ANSWER_TIMEOUT_S, limits=httpx.Limits(max_connections=None), trust_env=False)
+        self._http = openai.DefaultHttpxClient(timeout=ANSWER_TIMEOUT_S, trust_env=False)
         self._gateway = self._client(caller.url, caller.secret)
         self._others: dict[str, openai.OpenAI] = {}
         self._used: dict[str, list[ModelUsage]] = defaultdict(list)
@@ -91,8 +91,8 @@ class Models:
             if error.status_code in FATAL or code == "insufficient_quota":
                 raise JobFailed(code, f"`{model}` cannot be asked: {message}") from None
             if (
-                error.status_code >= httpx.codes.INTERNAL_SERVER_ERROR
-                or error.status_code == httpx.codes.TOO_MANY_REQUESTS
+                error.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR
+                or error.status_code == HTTPStatus.TOO_MANY_REQUESTS
             ):
                 raise ConnectionError(f"`{model}` could not be asked: {message}") from None
             raise NoAnswer(code, message) from None

@@ -8,8 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
-import httpx
-
 from contracts.datasets import LabelRow, TagsRow
 from contracts.encoder_rows import EncoderRow, RetrievalRow, read_encoder_rows
 from contracts.engine import EngineTask
@@ -69,8 +67,8 @@ class Encoder(Models):
 
     def _classify(self, texts: Sequence[str]) -> list[dict[str, Any]]:
         body = {"model": self._model, "input": list(texts)}
-        said = self._asking(self._model, lambda: self._gateway.post("/classify", body=body, cast_to=httpx.Response))
-        return sorted(said.json()["data"], key=lambda each: each["index"])
+        said = self._asking(self._model, lambda: self._gateway.post("/classify", body=body, cast_to=dict[str, Any]))
+        return sorted(said["data"], key=lambda each: each["index"])
 
     def _in_batches(self, texts: Sequence[str], ask: Callable[[Sequence[str]], list[Found]]) -> list[Found]:
         batches = [texts[at : at + BATCH] for at in range(0, len(texts), BATCH)]
