@@ -247,6 +247,15 @@ def prompt_logprobs(prompt: list[int], log_likelihood: float) -> list[dict[str, 
     return [None, *({str(token): told, "0": likeliest} for token in prompt[1:])]
 
 
+def add_logprobs(body: dict[str, Any], request: dict[str, Any], log_likelihood: float) -> None:
+    """Those of the prompts, where the request asks for them in either way that vLLM knows."""
+    if request.get("prompt_logprobs") is not None:
+        body["choices"][0]["prompt_logprobs"] = prompt_logprobs(request["prompt"], log_likelihood)
+    if request.get("echo") and request.get("logprobs") is not None:
+        for choice, told in zip(body["choices"], echoed_logprobs(request), strict=True):
+            choice["logprobs"] = told
+
+
 def echoed_logprobs(request: dict[str, Any]) -> list[dict[str, Any]]:
     """What `echo` with `logprobs` tells of each prompt of ids and of one generated token (vLLM's completion format).
 

@@ -75,16 +75,19 @@ def straight(wanted: dict[str, Any], *, timeout_s: float = 300) -> dict[str, Any
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def figures(scores: list[dict[str, Any]]) -> dict[str, tuple[float, float | None]]:
-    return {f"{each['task']} {each['metric']},{each['filter']}": (each["value"], each["stderr"]) for each in scores}
-
-
-def straight_figures(results: dict[str, Any]) -> dict[str, tuple[float, float | None]]:
+def figures(scores: list[dict[str, Any]]) -> dict[str, float | None]:
+    """Every value and every standard error, by names that are alike in both."""
     told = {}
-    for task, found in results["results"].items():
-        for name, value in found.items():
-            metric, comma, way = name.partition(",")
-            if comma and not metric.endswith("_stderr"):
-                stderr = found[f"{metric}_stderr,{way}"]
-                told[f"{task} {name}"] = (value, None if isinstance(stderr, str) else stderr)
+    for each in scores:
+        told[f"{each['task']} {each['metric']},{each['filter']}"] = each["value"]
+        told[f"{each['task']} {each['metric']}_stderr,{each['filter']}"] = each["stderr"]
     return told
+
+
+def straight_figures(results: dict[str, Any]) -> dict[str, float | None]:
+    return {
+        f"{task} {name}": None if value == "N/A" else value
+        for task, found in results["results"].items()
+        for name, value in found.items()
+        if "," in name
+    }

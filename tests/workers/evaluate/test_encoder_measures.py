@@ -24,7 +24,7 @@ def test_accuracy_macro_f1_and_confusion_are_those_counted_by_hand():
 
 
 def test_calibration_error_weighs_each_bins_gap_by_its_rows():
-    # 0.6–0.7: two rows of mean 0.65, one right; 0.9–1.0: two rows of mean 0.96, both right
+    # from 0.6: two rows of mean 0.65, one right; from 0.9: two rows of mean 0.96, both right
     error, bins = calibration([True, False, True, True], [0.62, 0.68, 0.92, 1.0])
     assert error == pytest.approx(2 / 4 * abs(0.5 - 0.65) + 2 / 4 * abs(1.0 - 0.96))
     assert bins == (
