@@ -13,8 +13,8 @@ from starlette.routing import Route
 
 from contracts.settings import Settings
 from gateway.api import aliases as aliases_api
-from gateway.api import cache as cache_api
 from gateway.api import (
+    bias_reports,
     captures,
     engines,
     eval_runs,
@@ -24,11 +24,14 @@ from gateway.api import (
     fine_tuning,
     harness_runs,
     job_lifecycle,
+    model_cards,
     models,
     uploads,
 )
+from gateway.api import cache as cache_api
 from gateway.api import releases as releases_api
 from gateway.api.aliases import AliasService
+from gateway.api.bias_reports import BiasReportService
 from gateway.api.captures import CaptureService
 from gateway.api.engines import FleetService
 from gateway.api.eval_runs import EvalRunService
@@ -41,6 +44,7 @@ from gateway.api.harness_runs import HarnessRunService
 from gateway.api.job_creation import JobCreation
 from gateway.api.job_lifecycle import JobLifecycle
 from gateway.api.job_quota import JobQuota
+from gateway.api.model_cards import ModelCardService
 from gateway.api.models import ModelService
 from gateway.api.openapi import install_openapi
 from gateway.api.operations import Exposition, Probes, create_operations_router
@@ -250,7 +254,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.job_lifecycle = lifecycle
     eval_rows = EvalRepository(database)
     evaluated = EvaluatedModels(aliases, settings.evaluation.endpoints)
-    eval_service = EvalService(eval_rows, artifacts, evaluated)
+    eval_service = EvalService(eval_rows, job_rows, artifacts, evaluated)
     app.state.eval_service = eval_service
     app.state.eval_run_service = EvalRunService(
         eval_rows, eval_service, file_rows, artifacts, evaluated, creation, lifecycle
@@ -258,12 +262,14 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.harness_run_service = HarnessRunService(
         job_rows, JobResults(database), file_rows, artifacts, aliases, creation, lifecycle
     )
+    app.state.model_card_service = ModelCardService(directory, database)
+    app.state.bias_report_service = BiasReportService(job_rows, artifacts, evaluated, creation, lifecycle)
     app.state.capture_service = CaptureService(capture_rows, pepper)
     app.state.feedback_service = FeedbackService(FeedbackRepository(database), capture_rows, directory, marks)
     app.state.upload_service = upload_service
     of_models = (models, engines, cache_api, aliases_api, releases_api)
     of_data = (files, uploads, fine_tuning, job_lifecycle, captures, feedback)
-    of_quality = (evals, eval_runs, harness_runs)
+    of_quality = (evals, eval_runs, harness_runs, bias_reports, model_cards)
     for resource in (*of_models, *of_data, *of_quality):
         app.include_router(resource.router)
     app.include_router(

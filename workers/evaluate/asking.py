@@ -73,6 +73,22 @@ class Models:
         self._note(model, said.usage)
         return [each.embedding for each in sorted(said.data, key=lambda each: each.index)]
 
+    def log_likelihood(self, model: str, text: str) -> float:
+        """Of a text's tokens after the first one, in nats; of vLLM's own servers only."""
+        client, name, ours = self._of(model)
+        extra: dict[str, Any] = {"prompt_logprobs": 0} | ({"priority": LATER_THAN_USERS} if ours else {})
+        said = self._asking(
+            model,
+            lambda: client.completions.create(
+                model=name, prompt=text, max_tokens=1, temperature=0, seed=0, extra_body=extra
+            ),
+        )
+        self._note(model, said.usage)
+        told = said.choices[0].model_extra.get("prompt_logprobs")
+        if not told:
+            raise JobFailed("no_log_likelihoods", f"`{model}` does not tell how likely it finds a text.")
+        return float(sum(_of_prompt(of_token) for of_token in told[1:]))
+
     def usage(self) -> tuple[ModelUsage, ...]:
         """What each model was asked."""
         with self._lock:
@@ -124,6 +140,11 @@ class Models:
         with self._lock:
             self._used[model] = [_sum(model, [*self._used[model], usage])]
         return usage
+
+
+def _of_prompt(told: Mapping[str, Mapping[str, Any]]) -> float:
+    """Besides the prompt's token, which comes first, vLLM may tell likelier ones."""
+    return float(next(iter(told.values()))["logprob"])
 
 
 def _sum(model: str, used: Sequence[ModelUsage]) -> ModelUsage:

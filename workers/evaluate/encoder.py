@@ -8,14 +8,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+
 from contracts.datasets import LabelRow, TagsRow
 from contracts.encoder_rows import EncoderRow, RetrievalRow, read_encoder_rows
 from contracts.engine import EngineTask
 from contracts.errors import InvalidTrainingFile
-from contracts.harness import ENCODER_FAMILY, SCORES, TOLD, EncoderSpec, Score, in_words, result_file
+from contracts.harness import SCORES, TOLD, EncoderSpec, Score, in_words, result_file
 from workers.evaluate.asking import Models
-from workers.evaluate.harness import keep_results
-from workers.registry import job_family
+from workers.evaluate.entities import Span, entity_report, spans_of
+from workers.evaluate.kept import keep_results
+from workers.evaluate.labels import label_report, macro_f1
+from workers.evaluate.retrieval import rank, retrieval_scores
 from workers.run import JobFailed, JobResult, JobRun
 
 BATCH = 16
@@ -31,8 +35,7 @@ TASKS: dict[EngineTask, str] = {
 Found = TypeVar("Found")
 
 
-@job_family(ENCODER_FAMILY)
-def evaluate_encoder(spec: EncoderSpec, run: JobRun) -> JobResult:
+def evaluate(spec: EncoderSpec, run: JobRun) -> JobResult:
     """Raises JobFailed where the rows cannot be used or the model cannot be asked."""
     with run.validating_files():
         rows = _rows(spec, run)[: spec.limit]
@@ -86,8 +89,6 @@ class Encoder(Models):
 
 
 def _classification(asking: Encoder, rows: Sequence[LabelRow]) -> list[Score]:
-    from workers.evaluate.labels import label_report, macro_f1
-
     answers = asking.classify([row.text for row in rows])
     right, given = [row.label for row in rows], [answer["label"] for answer in answers]
     report = label_report(right, given, [max(answer["probs"]) for answer in answers])
@@ -104,8 +105,6 @@ def _classification(asking: Encoder, rows: Sequence[LabelRow]) -> list[Score]:
 
 
 def _entities(asking: Encoder, rows: Sequence[TagsRow]) -> list[Score]:
-    from workers.evaluate.entities import Span, entity_report, spans_of
-
     answers = asking.classify([" ".join(row.tokens) for row in rows])
     right = [spans_of(row.tokens, row.ner_tags) for row in rows]
     given = [[Span(each["label"], each["start"], each["end"]) for each in answer["entities"]] for answer in answers]
@@ -122,8 +121,6 @@ def _entities(asking: Encoder, rows: Sequence[TagsRow]) -> list[Score]:
 
 
 def _retrieval(asking: Encoder, rows: Sequence[RetrievalRow]) -> list[Score]:
-    from workers.evaluate.retrieval import rank, retrieval_scores
-
     passages = list(dict.fromkeys(row.passage for row in rows))
     place = {passage: number for number, passage in enumerate(passages)}
     vectors = asking.vectors([*(row.query for row in rows), *passages])
@@ -165,15 +162,11 @@ def _score(
 
 
 def _stderr_of_mean(values: Sequence[float]) -> float | None:
-    import numpy as np
-
     return float(np.std(values, ddof=1) / len(values) ** 0.5) if len(values) > 1 else None
 
 
 def _resampled(measure: Callable[[Sequence[int]], float], rows: int) -> float:
     """The spread of a figure over resamples of its rows. The same rows give the same."""
-    import numpy as np
-
     chance = np.random.default_rng(0)
     return float(np.std([measure(chance.integers(rows, size=rows).tolist()) for _ in range(RESAMPLES)], ddof=1))
 

@@ -3,26 +3,23 @@
 import json
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from contracts.harness import HARNESS_FAMILY, KEPT, RESULTS, SCORES, TOLD, HarnessSpec, Score, in_words, result_file
-from workers.registry import job_family
+from contracts.harness import SCORES, TOLD, HarnessSpec, Score, in_words, result_file
+from workers.evaluate.harness_model import GatewayModel
+from workers.evaluate.harness_tasks import Tasks
+from workers.evaluate.kept import keep_results
 from workers.run import JobFailed, JobResult, JobRun
 from workers.weights import weights_of
 
 TELL_EVERY_S = 2.0
 
 
-@job_family(HARNESS_FAMILY)
-def evaluate_harness(spec: HarnessSpec, run: JobRun) -> JobResult:
+def evaluate(spec: HarnessSpec, run: JobRun) -> JobResult:
     """A task that is finished stays so, whatever happens to the worker.
 
     Raises JobFailed for a task that there is not, or whose data cannot be had, and for a model that cannot be asked.
     """
-    from workers.evaluate.harness_model import GatewayModel
-    from workers.evaluate.harness_tasks import Tasks
-
     finished = FinishedTasks(run)
     tasks = Tasks(run.resources.evaluation.tasks_folder)
     names = tasks.expand(spec.tasks)
@@ -47,13 +44,6 @@ def evaluate_harness(spec: HarnessSpec, run: JobRun) -> JobResult:
             finished.add(name, scores, samples)
     keep_results(finished.folder, run)
     return JobResult(f"{len(names)} tasks are finished.")
-
-
-def keep_results(folder: Path, run: JobRun) -> None:
-    """`folder` has a JSON file for each task. Where they are kept is told by an event."""
-    kept = f"{run.artifact_folder}/results"
-    run.resources.artifacts.upload_folder(folder, kept)
-    run.metrics(f"{KEPT}.", {RESULTS: kept})
 
 
 class Telling:

@@ -12,11 +12,11 @@ from contracts.evals import EvalRun
 from contracts.jobs import Job
 from store.evals import EvalRepository
 from store.keys import NewApiKey
-from tests.gateway.conftest import MODEL, Serving, redis_sync, serving
+from tests.gateway.conftest import MODEL, Serving, embedder, redis_sync, serving
 from tests.workers.conftest import Workshop
-from workers.evaluate.run import evaluate_run
+from workers.evaluate.families import evaluate_run
 
-__all__ = ["redis_sync", "serving"]  # fixtures
+__all__ = ["embedder", "redis_sync", "serving"]  # fixtures
 
 CAPITALS = [
     {"item": {"question": f"What is the capital of {country}?", "answer": capital}}

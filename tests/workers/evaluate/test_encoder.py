@@ -13,7 +13,7 @@ from tests.fake_engine import answers
 from tests.gateway.conftest import EMBEDDER, embedder, model_card, wait_until
 from tests.workers.evaluate.conftest import Evaluations
 from tests.workers.evaluate.harness_bench import RUNS
-from workers.evaluate.encoder import evaluate_encoder
+from workers.evaluate.families import evaluate_encoder
 
 __all__ = ["embedder"]  # fixture
 
