@@ -27,7 +27,7 @@ from tests.gateway_process import GatewayProcess
 from tests.processes import ROOT, Process, free_port
 
 MODEL = "smollm2-135m-instruct"
-TASKS = ["local_open_book_qa", "local_word_problems", "local_story_perplexity"]
+TASKS = ["local_commonsense_qa", "local_word_problems", "local_story_perplexity"]
 LIMIT, QUICK_LIMIT = 48, 12
 AT_ONCE = 16
 ROUNDS, QUICK_ROUNDS = 3, 1

