@@ -238,6 +238,9 @@ class EvaluationSettings(Section):
         "all-minilm-l6-v2", description="Model that compares texts where a criterion names none."
     )
     concurrency: PositiveInt = Field(32, description="Questions that one evaluation asks at once.")
+    tasks_folder: Path | None = Field(
+        None, description="Folder with tasks of lm-evaluation-harness of your own. Workers need it, and trust its code."
+    )
 
 
 class ReleaseSettings(Section):

@@ -22,6 +22,7 @@ from gateway.api import (
     feedback,
     files,
     fine_tuning,
+    harness_runs,
     job_lifecycle,
     model_cards,
     models,
@@ -39,6 +40,7 @@ from gateway.api.evaluated_models import EvaluatedModels
 from gateway.api.feedback import FeedbackService
 from gateway.api.files import FileService
 from gateway.api.fine_tuning import FineTuningService
+from gateway.api.harness_runs import HarnessRunService
 from gateway.api.job_creation import JobCreation
 from gateway.api.job_lifecycle import JobLifecycle
 from gateway.api.job_quota import JobQuota
@@ -98,6 +100,7 @@ from store.files import FileRepository
 from store.job_checkpoints import CheckpointRepository
 from store.job_counts import JobCounts
 from store.job_queue import JobQueue, create_celery
+from store.job_results import JobResults
 from store.job_usage import JobUsage
 from store.jobs import JobRepository
 from store.keys import KeyRepository
@@ -256,6 +259,9 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.eval_run_service = EvalRunService(
         eval_rows, eval_service, file_rows, artifacts, evaluated, creation, lifecycle
     )
+    app.state.harness_run_service = HarnessRunService(
+        job_rows, JobResults(database), file_rows, artifacts, aliases, creation, lifecycle
+    )
     app.state.model_card_service = ModelCardService(directory, database)
     app.state.bias_report_service = BiasReportService(job_rows, artifacts, evaluated, creation, lifecycle)
     app.state.capture_service = CaptureService(capture_rows, pepper)
@@ -263,7 +269,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.upload_service = upload_service
     of_models = (models, engines, cache_api, aliases_api, releases_api)
     of_data = (files, uploads, fine_tuning, job_lifecycle, captures, feedback)
-    of_quality = (evals, eval_runs, bias_reports, model_cards)
+    of_quality = (evals, eval_runs, harness_runs, bias_reports, model_cards)
     for resource in (*of_models, *of_data, *of_quality):
         app.include_router(resource.router)
     app.include_router(

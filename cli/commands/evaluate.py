@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.client import openai_client
+from cli.commands.harness import harness, harness_show
 from cli.errors import CliError
 from cli.instructions import TEXT_MODEL
 from cli.job_progress import follow_events
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from cli.evaluation.spec import EvalSpec
 
 app = typer.Typer(help="Evaluate models, compare them, read reports.", no_args_is_help=True)
+
+app.command("harness")(harness)
+app.command("harness-show")(harness_show)
 
 ENDED_JOBS = ("succeeded", "failed", "cancelled")
 ENDED = ("completed", "failed", "canceled")

@@ -2,6 +2,7 @@
 
 from contracts.bias import BIAS_FAMILY, BiasSpec
 from contracts.evals import RUN_FAMILY, EvalRunSpec
+from contracts.harness import ENCODER_FAMILY, HARNESS_FAMILY, EncoderSpec, HarnessSpec
 from contracts.releases import EVALUATION_FAMILY, EvaluationSpec
 from workers.registry import job_family
 from workers.run import JobResult, JobRun
@@ -28,4 +29,18 @@ def report_bias(spec: BiasSpec, run: JobRun) -> JobResult:
     return measure_bias(spec, run)
 
 
-EVALUATION = (evaluate_release, evaluate_run, report_bias)
+@job_family(HARNESS_FAMILY)
+def evaluate_harness(spec: HarnessSpec, run: JobRun) -> JobResult:
+    from workers.evaluate.harness import evaluate
+
+    return evaluate(spec, run)
+
+
+@job_family(ENCODER_FAMILY)
+def evaluate_encoder(spec: EncoderSpec, run: JobRun) -> JobResult:
+    from workers.evaluate.encoder import evaluate
+
+    return evaluate(spec, run)
+
+
+EVALUATION = (evaluate_release, evaluate_run, report_bias, evaluate_harness, evaluate_encoder)
