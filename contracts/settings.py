@@ -214,6 +214,17 @@ class WorkerSettings(Section):
         "localhost:29500",
         description="Host and port at which the other machines reach the worker's, to train together.",
     )
+    engine_python: Path | None = Field(
+        None,
+        description="Python of an environment with vLLM, for jobs that measure models in engines of their own; the one "
+        "beside the worker's environment if unset.",
+    )
+    compress_python: Path | None = Field(
+        None, description="Python of an environment with llmcompressor; the one beside the worker's if unset."
+    )
+    watts_per_core: Annotated[float, Field(gt=0)] = Field(
+        10.0, description="Watts that a busy core draws, for estimates of energy."
+    )
 
 
 class ReleaseSettings(Section):

@@ -31,6 +31,7 @@ from store.models import ModelRepository
 from store.news import publish_news
 from telemetry.logs import configure_logs
 from telemetry.traces import configure_traces
+from workers.bench import Bench
 from workers.engines import Engines
 from workers.news import NewsThread
 from workers.registry import JobFamilies
@@ -86,6 +87,7 @@ def _run_in_child(settings: Settings, families: JobFamilies, stop: StopRequest, 
         processes=settings.worker.processes,
         machines=machines_of(settings.worker, scratch_parent(settings)),
         checkpoint_every_s=settings.worker.checkpoint_every_s,
+        bench=Bench.find(settings),
     )
     scratch = scratch_parent(settings)
     remove_ownerless(scratch)

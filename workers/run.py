@@ -17,6 +17,7 @@ from store.job_checkpoints import CheckpointRepository
 from store.job_rows import LeaseLost
 from store.job_usage import JobUsage
 from store.models import ModelRepository
+from workers.bench import Bench
 from workers.engines import Engines
 from workers.heartbeat import Heartbeat
 from workers.journal import Journal
@@ -67,6 +68,7 @@ class JobResources:
     processes: int = 1
     machines: Machines | None = None
     checkpoint_every_s: float = 60.0
+    bench: Bench | None = None
 
 
 @dataclass(frozen=True, slots=True)
