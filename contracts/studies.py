@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from contracts.models import ModelCard
@@ -174,22 +174,23 @@ class Measurement(_Part):
 
     streams: Annotated[tuple[Annotated[int, Field(ge=1, le=256)], ...], Field(min_length=1, max_length=6)] = (1, 8, 32)
     rounds: Annotated[int, Field(ge=1, le=20)] = 3
-    answer_tokens: Annotated[int, Field(ge=8, le=2048)] = Field(64, description="Length of a timed answer.")
+    answer_tokens: Annotated[int, Field(ge=8, le=2048)] = Field(48, description="Length of a timed answer.")
     longest_answer_tokens: Annotated[int, Field(ge=8, le=2048)] = Field(128, description="Of an answer that is scored.")
     confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
 
-    @model_validator(mode="after")
-    def _one_stream_is_measured(self) -> Self:
-        if self.streams[0] != 1 or sorted(set(self.streams)) != list(self.streams):
-            raise PydanticCustomError("streams", "`streams` must grow, and begin with 1")
-        return self
+    @field_validator("streams")
+    @classmethod
+    def _one_stream_is_measured(cls, streams: tuple[int, ...]) -> tuple[int, ...]:
+        if streams[0] != 1 or sorted(set(streams)) != list(streams):
+            raise PydanticCustomError("streams", "they must grow, and begin with 1")
+        return streams
 
 
 class Sampling(_Part):
     """What the model says to itself, for techniques that learn or calibrate, where no `training_file` is given."""
 
-    sequences: Annotated[int, Field(ge=8, le=100_000)] = 160
-    tokens: Annotated[int, Field(ge=32, le=4096)] = 192
+    sequences: Annotated[int, Field(ge=8, le=100_000)] = 192
+    tokens: Annotated[int, Field(ge=32, le=4096)] = 128
 
 
 class StudyPlan(_Part):
@@ -208,23 +209,19 @@ class StudyPlan(_Part):
     sampling: Sampling = Sampling()
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
 
-    @model_validator(mode="after")
-    def _variants_build_on_earlier_ones(self) -> Self:
+    @field_validator("variants")
+    @classmethod
+    def _variants_build_on_earlier_ones(cls, variants: tuple[Variant, ...]) -> tuple[Variant, ...]:
         known = {BASELINE}
-        for variant in self.variants:
+        for variant in variants:
             if variant.name in known:
-                raise PydanticCustomError(
-                    "repeated_name", "two variants have the name `{name}`", {"name": variant.name}
-                )
+                raise PydanticCustomError("repeated_name", "two have the name `{name}`", {"name": variant.name})
             for needed in needs_of(variant):
                 if needed not in known:
-                    raise PydanticCustomError(
-                        "unknown_variant",
-                        "the variant `{name}` builds on `{needed}`, which is not before it",
-                        {"name": variant.name, "needed": needed},
-                    )
+                    message = "`{name}` builds on `{needed}`, which is not before it"
+                    raise PydanticCustomError("unknown_variant", message, {"name": variant.name, "needed": needed})
             known.add(variant.name)
-        return self
+        return variants
 
 
 def needs_of(variant: Variant) -> tuple[str, ...]:

@@ -16,18 +16,21 @@ from gateway.api import aliases as aliases_api
 from gateway.api import cache as cache_api
 from gateway.api import captures, engines, feedback, files, fine_tuning, job_lifecycle, models, uploads
 from gateway.api import releases as releases_api
+from gateway.api import studies as studies_api
 from gateway.api.aliases import AliasService
 from gateway.api.captures import CaptureService
 from gateway.api.engines import FleetService
 from gateway.api.feedback import FeedbackService
 from gateway.api.files import FileService
 from gateway.api.fine_tuning import FineTuningService
+from gateway.api.job_creation import JobCreation
 from gateway.api.job_lifecycle import JobLifecycle
 from gateway.api.job_quota import JobQuota
 from gateway.api.models import ModelService
 from gateway.api.openapi import install_openapi
 from gateway.api.operations import Exposition, Probes, create_operations_router
 from gateway.api.releases import ReleaseService
+from gateway.api.studies import StudyService
 from gateway.api.uploads import UploadService
 from gateway.auth.address import AddressGuard, create_edge_limiter
 from gateway.auth.keys import Authenticator
@@ -229,10 +232,20 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.job_watch = job_watch
     app.state.job_lifecycle = JobLifecycle(job_rows, CheckpointRepository(database), job_queue, job_watch, redis)
+    app.state.study_service = StudyService(
+        job_rows,
+        app.state.job_lifecycle,
+        JobCreation(job_rows, job_queue, tracer, default_queue=settings.worker.default_queue),
+        file_rows,
+        artifacts,
+        directory,
+        model_rows,
+        redis,
+    )
     app.state.capture_service = CaptureService(capture_rows, pepper)
     app.state.feedback_service = FeedbackService(FeedbackRepository(database), capture_rows, directory, marks)
     app.state.upload_service = upload_service
-    of_models = (models, engines, cache_api, aliases_api, releases_api)
+    of_models = (models, engines, cache_api, aliases_api, releases_api, studies_api)
     of_data = (files, uploads, fine_tuning, job_lifecycle, captures, feedback)
     for resource in (*of_models, *of_data):
         app.include_router(resource.router)

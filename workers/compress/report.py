@@ -109,6 +109,6 @@ def _method(report: StudyReport) -> str:
     return (
         f"Each variant was served by vLLM and asked {wanted.rounds} times with each number of streams for answers of "
         f"{wanted.answer_tokens} tokens: the median round, with the lowest and highest. Memory is the sum of the "
-        f"highest resident memory of the engine's processes. Score: chrF of answers to {rows} held-out conversations, with a "
-        f"{wanted.confidence:.0%} bootstrap interval; the difference is paired by conversation."
+        f"highest resident memory of the engine's processes. Score: chrF of answers to {rows} held-out conversations, "
+        f"with a {wanted.confidence:.0%} bootstrap interval; the difference is paired by conversation."
     )
