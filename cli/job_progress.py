@@ -1,7 +1,7 @@
 """Follows a job in the terminal: its messages, what it measures on validation data, and a bar with step and loss."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -21,15 +21,22 @@ PATIENCE_S = 60.0
 
 def follow_job(client: "OpenAI", job_id: str) -> "FineTuningJob":
     """Shows what the job tells until it has ended. Ctrl-C leaves the job running."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[told]}"), TimeElapsedColumn())
-    with Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=console()) as progress:
-        bar = progress.add_task("waiting for a worker", total=None, told="")
-        for event in _events(client, job_id):
-            _show(progress, bar, event)
+    follow_events(
+        client, job_id, doing="training", has_ended=lambda: client.fine_tuning.jobs.retrieve(job_id).status in FINAL
+    )
     return client.fine_tuning.jobs.retrieve(job_id)
 
 
-def _events(client: "OpenAI", job_id: str) -> "Iterator[FineTuningJobEvent]":
+def follow_events(client: "OpenAI", job_id: str, *, doing: str, has_ended: Callable[[], bool]) -> None:
+    """The same for a job of any family; `doing` is what the bar says."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[told]}"), TimeElapsedColumn())
+    with Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=console()) as progress:
+        bar = progress.add_task("waiting for a worker", total=None, told="")
+        for event in _events(client, job_id, has_ended):
+            _show(progress, bar, event, doing)
+
+
+def _events(client: "OpenAI", job_id: str, has_ended: Callable[[], bool]) -> "Iterator[FineTuningJobEvent]":
     """Each event once, oldest first, over as many connections as it takes."""
     import openai
 
@@ -40,7 +47,7 @@ def _events(client: "OpenAI", job_id: str) -> "Iterator[FineTuningJobEvent]":
             for event in _stream(client, job_id, after=seen):
                 seen, heard_at = event.id, time.monotonic()
                 yield event
-            if client.fine_tuning.jobs.retrieve(job_id).status in FINAL:
+            if has_ended():
                 return
             heard_at = time.monotonic()
         except (openai.APIConnectionError, openai.InternalServerError):
@@ -67,7 +74,7 @@ def _stream(client: "OpenAI", job_id: str, *, after: str | None) -> "Iterator[Fi
         return  # cut in the middle: the gateway is gone
 
 
-def _show(progress: Progress, bar: TaskID, event: "FineTuningJobEvent") -> None:
+def _show(progress: Progress, bar: TaskID, event: "FineTuningJobEvent", doing: str) -> None:
     data: dict[str, Any] = event.data if isinstance(event.data, dict) else {}
     if event.type != "metrics" or "step" not in data or any(name.startswith("valid_") for name in data):
         progress.console.print(f"  {event.message}")
@@ -76,6 +83,6 @@ def _show(progress: Progress, bar: TaskID, event: "FineTuningJobEvent") -> None:
         return
     step, total, loss = data.get("step"), data.get("total_steps"), data.get("train_loss")
     told = f"step {step}/{total}" + ("" if loss is None else f"  loss {loss:.3f}")
-    progress.update(bar, description="training", completed=step, total=total, told=told)
+    progress.update(bar, description=doing, completed=step, total=total, told=told)
     if not progress.console.is_terminal:
         progress.console.print(f"  {told}")

@@ -17,6 +17,7 @@ from cli.commands import (
     jobs,
     keys,
     models,
+    optimise,
     plan,
     release,
     status,
@@ -65,3 +66,5 @@ app.add_typer(dataset.app, name="dataset")
 app.command("top")(top.top)
 app.command("bench")(bench.bench)
 app.command("plan")(plan.plan)
+app.command("optimise")(optimise.optimise)
+app.add_typer(optimise.app, name="studies")

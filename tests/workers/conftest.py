@@ -24,6 +24,7 @@ from store.job_usage import JobUsage
 from store.jobs import JobRepository
 from store.models import ModelRepository
 from store.tables import JobRow
+from workers.bench import Bench
 from workers.engines import Engines
 from workers.registry import JobFamilies, JobFamily, job_family
 from workers.run import JobResources, JobResult, JobRun, Room
@@ -54,6 +55,7 @@ class Workshop:
         self.process_ended = threading.Event()
         self.jobs_per_tenant: int | None = None
         self.quota_bytes: int | None = None
+        self.bench: Bench | None = None
         self.scratch = scratch
         self._provider = TracerProvider()
         self._provider.add_span_processor(SimpleSpanProcessor(self.spans))
@@ -101,6 +103,7 @@ class Workshop:
                 CheckpointRepository(self.database),
                 Room(JobUsage(self.database), self.quota_bytes, None),
                 threads=None,
+                bench=self.bench,
             ),
             announce=self.announced.append,
             told=self.told.append,
