@@ -12,10 +12,10 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from contracts.datasets import RowKind, read_rows
-from contracts.errors import Conflict, InvalidTrainingFile, InvalidValue, NotFound
+from contracts.errors import Conflict, InvalidRequest, InvalidTrainingFile, InvalidValue, NotFound
 from contracts.files import StoredFile
 from contracts.invalidation import Invalidation
-from contracts.jobs import Job, JobError, JobStatus
+from contracts.jobs import FINAL_STATUSES, Job, JobError, JobStatus
 from contracts.keys import ApiKey
 from contracts.models import ModelCard
 from contracts.studies import (
@@ -274,7 +274,9 @@ async def retrieve_study(study_id: str, key: JobsKey, service: Service) -> Study
 
 @router.post("/{study_id}/cancel", summary="Cancel a study.")
 async def cancel_study(study_id: str, key: JobsKey, service: Service) -> StudyObject:
-    await asyncio.to_thread(service.require, study_id, key)
+    job = await asyncio.to_thread(service.require, study_id, key)
+    if job.status in FINAL_STATUSES - {"cancelled"}:
+        raise InvalidRequest(f"The study has already ended: it {job.status}.", param="study_id")
     return StudyObject.of(await service.lifecycle.cancel(study_id, key))
 
 
