@@ -1,4 +1,4 @@
-"""A model's weights on the worker's machine."""
+"""The weights of a model on the worker's machine."""
 
 from pathlib import Path
 
@@ -6,18 +6,10 @@ from contracts.models import ModelCard
 from workers.run import JobFailed, JobRun
 
 
-def require_card(name: str, run: JobRun, *, param: str = "model") -> ModelCard:
-    """Raises JobFailed."""
-    card = run.resources.models.get(name)
-    if card is None:
-        raise JobFailed("model_not_found", f"The model `{name}` does not exist any more.", param=param)
-    return card
-
-
-def fetch_weights(card: ModelCard, run: JobRun) -> Path:
+def weights_of(card: ModelCard, run: JobRun) -> Path:
     """A local folder, or a hub's name where the base has one. What a job made is fetched and checked by its digest.
 
-    Raises JobFailed.
+    Raises JobFailed, DigestMismatch, and the errors of a store that is away.
     """
     if card.kind != "base":
         folder = run.scratch / "models" / card.name.replace("/", "_")

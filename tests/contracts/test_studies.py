@@ -1,9 +1,11 @@
 """What a study may be asked for."""
 
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from contracts.studies import Measurement, StudyPlan, default_variants
+from tests.processes import ROOT
 
 QUANTISED = {"name": "w8a8", "technique": "quantise", "scheme": "w8a8"}
 
@@ -38,3 +40,9 @@ def test_variants_that_make_no_sense_are_refused(variants: list[dict], words: st
 def test_streams_begin_with_one():
     with pytest.raises(ValidationError, match="begin with 1"):
         Measurement(streams=(8, 32))
+
+
+def test_the_example_is_a_plan():
+    example = yaml.safe_load((ROOT / "examples" / "study.yaml").read_text())
+    found = StudyPlan.model_validate({"model": "m", "conversations_file": "file-1", **example})
+    assert {variant.technique for variant in found.variants} >= {"serve", "quantise", "prune_layers", "distil"}

@@ -14,9 +14,9 @@ from workers.evaluate.bootstrap import paired
 from workers.evaluate.similarity import chrf
 from workers.run import JobRun
 
-WINDOW_TOKENS = 512
+WINDOW_TOKENS = 256
 SHORTEST_WINDOW_TOKENS = 16
-MOST_WINDOWS = 32
+MOST_WINDOWS = 16
 AT_ONCE = 4
 ANSWERS_AT_ONCE = 16
 LONGER_THAN_REFERENCE = 2

@@ -24,7 +24,7 @@ from workers.finetune.files import fetch_file, load_rows
 from workers.finetune.task import DataFile
 from workers.registry import job_family
 from workers.run import JobFailed, JobResult, JobRun
-from workers.weights import fetch_weights, require_card
+from workers.weights import weights_of
 
 MOST_CONVERSATIONS = 200
 MOST_GENERATIONS = 16
@@ -46,7 +46,7 @@ def study(spec: StudySpec, run: JobRun) -> JobResult:
         )
         raise JobFailed("no_engine", message)
     began_at = time.monotonic()
-    base = require_card(spec.model, run)
+    base = _card(spec.model, run)
     with run.validating_files():
         held_out = _held_out(spec, base, run)
     work = Study(spec, base, held_out, bench, run)
@@ -66,7 +66,7 @@ class Study:
         self._began_at = time.monotonic()
         self.state = StudyState(run)
         self._earlier_s = self.state.earlier_s
-        self._weights = fetch_weights(base, run)
+        self._weights = weights_of(base, run)
         self._program = EngineProgram(bench.engine, _root(base, run), base.context_length, bench.start_timeout_s)
         self._meter = Meter(self._program, held_out, spec.measurement, bench.watts_per_core, run)
         self._maker = Maker(
@@ -162,21 +162,26 @@ def _in_words(result: VariantResult) -> str:
     )
 
 
+def _card(name: str, run: JobRun) -> ModelCard:
+    card = run.resources.models.get(name)
+    if card is None:
+        raise JobFailed("model_not_found", f"The model `{name}` does not exist any more.", param="model")
+    return card
+
+
 def _root(card: ModelCard, run: JobRun) -> str:
     """The model of the catalogue that says how an engine is started for this one."""
     for _ in range(MOST_GENERATIONS):
         if card.kind == "base" or card.parent is None:
             break
-        card = require_card(card.parent, run)
+        card = _card(card.parent, run)
     return card.name
 
 
 def _adapters(spec: StudySpec, base: ModelCard, run: JobRun) -> dict[str, Path]:
     names = {variant.adapter for variant in spec.variants if isinstance(variant, WithAdapter)}
     cards = [card for name in names if (card := run.resources.models.get(name)) is not None]
-    return {
-        card.name: fetch_weights(card, run) for card in cards if card.kind == "adapter" and card.parent == base.name
-    }
+    return {card.name: weights_of(card, run) for card in cards if card.kind == "adapter" and card.parent == base.name}
 
 
 def _held_out(spec: StudySpec, base: ModelCard, run: JobRun) -> HeldOut:

@@ -13,8 +13,8 @@ from workers.finetune.files import fetch_file
 from workers.finetune.launch import train
 from workers.finetune.task import DataFile, Trained, TrainingTask
 from workers.room import require_room
-from workers.run import JobResult, JobRun
-from workers.weights import fetch_weights, require_card
+from workers.run import JobFailed, JobResult, JobRun
+from workers.weights import weights_of
 
 
 def fine_tune(spec: FineTuningSpec, run: JobRun, training: str) -> JobResult:
@@ -22,8 +22,8 @@ def fine_tune(spec: FineTuningSpec, run: JobRun, training: str) -> JobResult:
 
     The same data, seed and machine give the same weights. Raises JobFailed for data or weights that cannot be used.
     """
-    base = require_card(spec.base_model, run)
-    weights = fetch_weights(base, run)
+    base = _card(spec.base_model, run)
+    weights = weights_of(base, run)
     require_room(spec, weights, run)
     task = TrainingTask(
         spec=spec,
@@ -75,10 +75,17 @@ def _result_card(task: TrainingTask, trained: Trained, run: JobRun, digest: str,
     )
 
 
+def _card(name: str, run: JobRun, *, param: str = "model") -> ModelCard:
+    card = run.resources.models.get(name)
+    if card is None:
+        raise JobFailed("model_not_found", f"The model `{name}` does not exist any more.", param=param)
+    return card
+
+
 def _reward_model(spec: FineTuningSpec, run: JobRun) -> Path | None:
     if not isinstance(spec, ReinforcementSpec) or not isinstance(spec.grader, RewardModelGrader):
         return None
-    return fetch_weights(require_card(spec.grader.model, run, param="method.reinforcement.grader.model"), run)
+    return weights_of(_card(spec.grader.model, run, param="method.reinforcement.grader.model"), run)
 
 
 def _file(name: str, file_id: str, digest: str, run: JobRun) -> DataFile:
