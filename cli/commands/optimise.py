@@ -1,5 +1,6 @@
 """`flywheel optimise`: makes a model smaller and faster, and tells what that costs. `flywheel studies` looks at it."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -170,7 +171,7 @@ def _upload(client: "OpenAI", file: Path) -> str:
 
 def _install_compress() -> None:
     """llmcompressor, for the worker of a stack on this machine; others have theirs."""
-    if not environment_python("worker").is_file():
+    if os.environ.get("FLYWHEEL_BASE_URL") or not environment_python("worker").is_file():
         return
     try:
         Bootstrap().make([COMPRESS])

@@ -11,7 +11,6 @@ from contracts.identifiers import fine_tuned_model_name
 from contracts.models import ModelCard
 from contracts.studies import BASELINE, REPORT_FIELD, REPORT_FOLDER, Figures, StudyReport, StudySpec, VariantResult
 from workers.compress.frontier import GIB, recommend, whole_frontier
-from workers.compress.report import write_report
 from workers.compress.state import StudyState
 from workers.run import JobFailed, JobResult, JobRun
 
@@ -23,6 +22,8 @@ def conclude(spec: StudySpec, base: ModelCard, state: StudyState, run: JobRun, *
 
     Weights of variants that others beat in everything are not kept.
     """
+    from workers.compress.report import write_report  # draws, with matplotlib
+
     results = state.results
     best = whole_frontier(results)
     advice = recommend(results, spec.target, spec.constraints, spec.measurement)
