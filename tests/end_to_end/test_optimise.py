@@ -1,4 +1,4 @@
-"""A study of the default model on the real stack, from `flywheel optimise` to an answer of the variant it recommends."""
+"""A study of the default model on the real stack, from `flywheel optimise` to an answer of the recommended variant."""
 
 import json
 import re
