@@ -154,6 +154,13 @@ class StudyService:
             raise NotFound(f"No such study: `{study_id}`.", param="study_id")
         return job
 
+    def require_unfinished(self, study_id: str, key: ApiKey) -> Job:
+        """One that was cancelled may be cancelled again. Raises NotFound, InvalidRequest."""
+        job = self.require(study_id, key)
+        if job.status in FINAL_STATUSES - {"cancelled"}:
+            raise InvalidRequest(f"The study has already ended: it {job.status}.", param="study_id")
+        return job
+
     def page(self, key: ApiKey, *, after: str | None, limit: int) -> list[Job]:
         return self._jobs.page(tenant=key.tenant, family=STUDY_FAMILY, after=after, limit=limit)
 
@@ -274,10 +281,22 @@ async def retrieve_study(study_id: str, key: JobsKey, service: Service) -> Study
 
 @router.post("/{study_id}/cancel", summary="Cancel a study.")
 async def cancel_study(study_id: str, key: JobsKey, service: Service) -> StudyObject:
-    job = await asyncio.to_thread(service.require, study_id, key)
-    if job.status in FINAL_STATUSES - {"cancelled"}:
-        raise InvalidRequest(f"The study has already ended: it {job.status}.", param="study_id")
+    await asyncio.to_thread(service.require_unfinished, study_id, key)
     return StudyObject.of(await service.lifecycle.cancel(study_id, key))
+
+
+@router.post("/{study_id}/pause", summary="Pause a study; it keeps the variants that are finished.")
+async def pause_study(study_id: str, key: JobsKey, service: Service) -> StudyObject:
+    await asyncio.to_thread(service.require_unfinished, study_id, key)
+    return StudyObject.of(await service.lifecycle.pause(study_id, key))
+
+
+@router.post("/{study_id}/resume", summary="Resume a paused study.")
+async def resume_study(study_id: str, key: JobsKey, service: Service) -> StudyObject:
+    job = await asyncio.to_thread(service.require, study_id, key)
+    if job.status != "paused":
+        raise InvalidRequest(f"Only a paused study can be resumed; this one is {job.status}.", param="study_id")
+    return StudyObject.of(await service.lifecycle.resume(study_id, key))
 
 
 @router.get(

@@ -113,6 +113,22 @@ async def test_a_study_is_cancelled(client, file_id: str):
     assert (await client.post(f"{PATH}/{study['id']}/cancel")).json()["status"] == "cancelled"
 
 
+async def test_a_study_rests_until_it_is_resumed(client, file_id: str):
+    path = f"{PATH}/{(await created(client, file_id))['id']}"
+    assert (await client.post(f"{path}/pause")).json()["status"] == "paused"
+    assert (await client.post(f"{path}/resume")).json()["status"] == "queued"
+    refused = await client.post(f"{path}/resume")
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "study_id")
+
+
+async def test_a_study_is_no_fine_tuning_job(client, file_id: str):
+    path = f"/v1/fine_tuning/jobs/{(await created(client, file_id))['id']}"
+    for way in ("cancel", "pause", "resume"):
+        assert (await client.post(f"{path}/{way}")).status_code == 404
+    assert (await client.get(f"{path}/checkpoints")).status_code == 404
+    assert (await client.get(f"{path}/events")).status_code == 200
+
+
 @pytest.fixture
 async def ended(serving: Serving, client, file_id: str) -> StudyReport:
     """A study that a worker ended, with one variant whose weights were kept."""
