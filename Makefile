@@ -34,11 +34,11 @@ down: ## Stop everything that `make up` started.
 	@if [ -x $(FLYWHEEL) ]; then $(FLYWHEEL) down; else echo "Nothing runs: nothing is installed yet."; fi
 
 test: lint ## Check the code, then run every test but the long ones.
-	@$(PYTHON) cli/bootstrap.py $(SERVICES) deploy
+	@$(PYTHON) cli/bootstrap.py $(SERVICES) compress deploy
 	@$(DEV)/python -m pytest
 
 test-long: ## Run the tests that take minutes each, with several real engines.
-	@$(PYTHON) cli/bootstrap.py $(SERVICES)
+	@$(PYTHON) cli/bootstrap.py $(SERVICES) compress
 	@$(DEV)/python -m pytest -m long
 
 lint: ## Check style, types and the direction of imports.

@@ -218,6 +218,17 @@ class WorkerSettings(Section):
         None,
         description="Where jobs ask models, for example http://gateway:8000/v1; this machine's gateway if unset.",
     )
+    engine_python: Path | None = Field(
+        None,
+        description="Python of an environment with vLLM, for jobs that measure models in engines of their own; the one "
+        "beside the worker's environment if unset.",
+    )
+    compress_python: Path | None = Field(
+        None, description="Python of an environment with llmcompressor; the one beside the worker's if unset."
+    )
+    watts_per_core: Annotated[float, Field(gt=0)] = Field(
+        10.0, description="Watts that a busy core draws, for estimates of energy."
+    )
 
 
 class ExternalEndpoint(Section):

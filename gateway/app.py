@@ -30,6 +30,7 @@ from gateway.api import (
 )
 from gateway.api import cache as cache_api
 from gateway.api import releases as releases_api
+from gateway.api import studies as studies_api
 from gateway.api.aliases import AliasService
 from gateway.api.bias_reports import BiasReportService
 from gateway.api.captures import CaptureService
@@ -49,6 +50,7 @@ from gateway.api.models import ModelService
 from gateway.api.openapi import install_openapi
 from gateway.api.operations import Exposition, Probes, create_operations_router
 from gateway.api.releases import ReleaseService
+from gateway.api.studies import StudyService
 from gateway.api.uploads import UploadService
 from gateway.auth.address import AddressGuard, create_edge_limiter
 from gateway.auth.keys import Authenticator
@@ -264,10 +266,20 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.model_card_service = ModelCardService(directory, database)
     app.state.bias_report_service = BiasReportService(job_rows, artifacts, evaluated, creation, lifecycle)
+    app.state.study_service = StudyService(
+        job_rows,
+        lifecycle,
+        creation,
+        file_rows,
+        artifacts,
+        directory,
+        model_rows,
+        redis,
+    )
     app.state.capture_service = CaptureService(capture_rows, pepper)
     app.state.feedback_service = FeedbackService(FeedbackRepository(database), capture_rows, directory, marks)
     app.state.upload_service = upload_service
-    of_models = (models, engines, cache_api, aliases_api, releases_api)
+    of_models = (models, engines, cache_api, aliases_api, releases_api, studies_api)
     of_data = (files, uploads, fine_tuning, job_lifecycle, captures, feedback)
     of_quality = (evals, eval_runs, harness_runs, bias_reports, model_cards)
     for resource in (*of_models, *of_data, *of_quality):
