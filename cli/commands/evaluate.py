@@ -29,6 +29,7 @@ ENDED = ("completed", "failed", "canceled")
 SPEC = "flywheel_spec"
 """Of an eval's metadata: by it the eval of the same measurement is found again, so that its runs can be compared."""
 LIST_LIMIT = 100
+WORSE = 3
 RunId = Annotated[str, typer.Argument(help="The run's id: `evalrun_…`.")]
 ReportFile = Annotated[Path | None, typer.Option("--report", help="Write the report to this HTML file.")]
 
@@ -42,10 +43,16 @@ def run_eval(
     ] = None,
     name: Annotated[str | None, typer.Option(help="A name for the run; the model's if left out.")] = None,
     report: ReportFile = None,
+    fail_if_worse: Annotated[
+        bool, typer.Option("--fail-if-worse", help="Exit with 3 where a score is surely below the baseline's.")
+    ] = False,
     wait: Annotated[bool, typer.Option(help="Follow the run to its end.")] = True,
 ) -> None:
     """Ask MODEL about every row of the file's data, and grade what it says."""
     from cli.evaluation.spec import read_spec
+
+    if fail_if_worse and (baseline is None or not wait):
+        raise CliError("--fail-if-worse needs a --baseline, and waits for the run's end.")
 
     spec, rows = read_spec(file)
     with openai_client() as client:
@@ -59,7 +66,10 @@ def run_eval(
             print(f"See it with `flywheel eval show {run.id}`.")
             return
         _follow(client, run)
-        _show(client, eval_id, run.id, report)
+        statistics = _show(client, eval_id, run.id, report)
+    if fail_if_worse and (worse := [found["name"] for found in statistics if _is_worse(found)]):
+        typer.secho(f"Surely worse than the baseline: {', '.join(worse)}.", fg="red", err=True)
+        raise typer.Exit(WORSE)
 
 
 @app.command("list")
@@ -159,7 +169,13 @@ def _follow(client: "OpenAI", run: Any) -> None:
     follow_events(client, run.model_dump()["job"], doing="evaluating", has_ended=has_ended)
 
 
-def _show(client: "OpenAI", eval_id: str, run_id: str, report: Path | None) -> None:
+def _is_worse(found: dict[str, Any]) -> bool:
+    against = found["against_baseline"]
+    return against is not None and against["high"] < 0
+
+
+def _show(client: "OpenAI", eval_id: str, run_id: str, report: Path | None) -> list[dict[str, Any]]:
+    """What it shows of each criterion."""
     run = client.evals.runs.retrieve(run_id, eval_id=eval_id)
     told = run.model_dump()
     if run.status == "failed":
@@ -175,6 +191,8 @@ def _show(client: "OpenAI", eval_id: str, run_id: str, report: Path | None) -> N
         page = client.get(f"/evals/{eval_id}/runs/{run_id}/report", cast_to=str)
         report.write_text(page)
         print(f"\nThe report is in {report}.")
+    statistics: list[dict[str, Any]] = told["statistics"]
+    return statistics
 
 
 def _print_statistics(statistics: list[dict[str, Any]]) -> None:
