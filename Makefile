@@ -12,7 +12,7 @@ DEV := .flywheel/envs/dev/bin
 SERVICES := cli gateway engine worker
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test test-long lint lock clean bench-adapters bench-fairness bench-finetune bench-gateway bench-routing bench-semantic-cache dashboards loadtest loadtest-soak loadtest-spike loadtest-stress manifests profile-gateway simulate-fleet
+.PHONY: help up down test test-long lint lock clean bench-adapters bench-fairness bench-finetune bench-gateway bench-routing bench-semantic-cache dashboards loadtest loadtest-soak loadtest-spike loadtest-stress manifests profile-gateway simulate-fleet validate-deploy
 
 help: ## Show this list.
 	@echo "Usage: make TARGET [VARIABLE=value]"
@@ -105,6 +105,10 @@ dashboards: ## Write Grafana's dashboards anew from deploy/observability/grafana
 manifests: ## Write anew what k8s/ makes of other files: the Helm chart and the Prometheus operator's rules.
 	@$(PYTHON) cli/bootstrap.py dev deploy
 	@$(DEV)/python -m k8s.make
+
+validate-deploy: ## Prove what can be proven of compose, images and Kubernetes without an engine or a cluster.
+	@$(PYTHON) cli/bootstrap.py $(SERVICES) dev deploy policies
+	@$(DEV)/python -m deploy.checks.validate
 
 clean: down ## Stop everything and remove environments, state and caches.
 	@rm -rf .flywheel .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
