@@ -13,13 +13,14 @@ DEV := .flywheel/envs/dev/bin
 SERVICES := cli gateway engine worker
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test test-long lint lock clean bench-adapters bench-fairness bench-finetune bench-gateway bench-routing bench-semantic-cache dashboards loadtest loadtest-soak loadtest-spike loadtest-stress manifests profile-gateway prove-images sbom simulate-fleet validate-deploy
+.PHONY: help up down test test-long lint lock clean bench-adapters bench-evaluate bench-fairness bench-finetune bench-gateway bench-routing bench-semantic-cache dashboards loadtest loadtest-soak loadtest-spike loadtest-stress manifests profile-gateway prove-images sbom simulate-fleet validate-deploy
 
 help: ## Show this list.
 	@echo "Usage: make TARGET [VARIABLE=value]"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "Variables of up: PORT=8000 (the gateway's port), EMBEDDINGS=1 (start the embedding engine too)."
 	@echo "Variables of bench-adapters: QUICK=1 (a fake engine, Flywheel's own time only, about a minute)."
+	@echo "Variables of bench-evaluate: QUICK=1 (fewer rows, one round)."
 	@echo "Variables of bench-finetune: QUICK=1 (without an engine, under 4 minutes)."
 	@echo "Variables of bench-gateway: QUICK=1 (fewer and shorter rounds, under 5 minutes), ENGINE=http://127.0.0.1:8100 (a vLLM to compare with)."
 	@echo "Variables of bench-routing: QUICK=1 (engines that only simulate a prefix cache, about a minute)."
@@ -35,11 +36,11 @@ down: ## Stop everything that `make up` started.
 	@if [ -x $(FLYWHEEL) ]; then $(FLYWHEEL) down; else echo "Nothing runs: nothing is installed yet."; fi
 
 test: lint ## Check the code, then run every test but the long ones.
-	@$(PYTHON) cli/bootstrap.py $(SERVICES) deploy
+	@$(PYTHON) cli/bootstrap.py $(SERVICES) compress deploy
 	@$(DEV)/python -m pytest
 
 test-long: ## Run the tests that take minutes each, with several real engines.
-	@$(PYTHON) cli/bootstrap.py $(SERVICES)
+	@$(PYTHON) cli/bootstrap.py $(SERVICES) compress
 	@$(DEV)/python -m pytest -m long
 
 lint: ## Check style, types and the direction of imports.
@@ -59,6 +60,10 @@ bench-gateway: ## Measure the gateway beside its peers; the last line is JSON.
 bench-adapters: ## Measure how soon adapters answer and what they cost in memory; the last line is JSON.
 	@$(PYTHON) cli/bootstrap.py dev $(if $(filter-out 0,$(QUICK)),,engine worker)
 	@$(DEV)/python -m loadtests.adapters $(if $(filter-out 0,$(QUICK)),--simulated)
+
+bench-evaluate: ## Measure lm-evaluation-harness through the gateway beside straight at vLLM; the last line is JSON.
+	@$(PYTHON) cli/bootstrap.py dev gateway engine worker
+	@$(DEV)/python -m loadtests.evaluate $(if $(filter-out 0,$(QUICK)),--quick)
 
 bench-fairness: ## Measure what a tenant feels of another one's flood; the last line is JSON.
 	@$(PYTHON) cli/bootstrap.py dev

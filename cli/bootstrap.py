@@ -22,8 +22,11 @@ from urllib.request import url2pathname
 REPOSITORY = Path(__file__).resolve().parents[1]
 NEEDED_PYTHON = (3, 11)
 NVIDIA_DEVICE = Path("/dev/nvidia0")
-SERVICES = ("cli", "gateway", "engine", "worker", "dev", "loadtest", "dashboards", "peers", "deploy", "policies")
-CPU_TORCH_SERVICES = ("engine", "worker")
+SERVICES = (
+    *("cli", "gateway", "engine", "worker", "compress"),
+    *("dev", "loadtest", "dashboards", "peers", "deploy", "policies"),
+)
+CPU_TORCH_SERVICES = ("engine", "worker", "compress")
 
 
 class BootstrapError(Exception):

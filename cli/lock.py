@@ -18,6 +18,7 @@ SELECTIONS = {
     "engine-cuda": [PROJECT, "--extra", "engine-cuda"],
     "worker": [PROJECT, "--extra", "worker"],
     "worker-cuda": [PROJECT, "--extra", "worker"],  # the torch of the package index is the one for CUDA
+    "compress": ["--group", f"{PROJECT}:compress"],
     "dev": [PROJECT, "--extra", "gateway", "--extra", "cli", "--group", "dev"],
     "loadtest": [PROJECT, "--group", "loadtest"],
     "dashboards": ["--group", f"{PROJECT}:dashboards"],

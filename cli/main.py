@@ -18,6 +18,7 @@ from cli.commands import (
     jobs,
     keys,
     models,
+    optimise,
     plan,
     release,
     status,
@@ -67,3 +68,5 @@ app.add_typer(evaluate.app, name="eval")
 app.command("top")(top.top)
 app.command("bench")(bench.bench)
 app.command("plan")(plan.plan)
+app.command("optimise")(optimise.optimise)
+app.add_typer(optimise.app, name="studies")

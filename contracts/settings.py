@@ -218,6 +218,17 @@ class WorkerSettings(Section):
         None,
         description="Where jobs ask models, for example http://gateway:8000/v1; this machine's gateway if unset.",
     )
+    engine_python: Path | None = Field(
+        None,
+        description="Python of an environment with vLLM, for jobs that measure models in engines of their own; the one "
+        "beside the worker's environment if unset.",
+    )
+    compress_python: Path | None = Field(
+        None, description="Python of an environment with llmcompressor; the one beside the worker's if unset."
+    )
+    watts_per_core: Annotated[float, Field(gt=0)] = Field(
+        10.0, description="Watts that a busy core draws, for estimates of energy."
+    )
 
 
 class ExternalEndpoint(Section):
@@ -238,6 +249,9 @@ class EvaluationSettings(Section):
         "all-minilm-l6-v2", description="Model that compares texts where a criterion names none."
     )
     concurrency: PositiveInt = Field(32, description="Questions that one evaluation asks at once.")
+    tasks_folder: Path | None = Field(
+        None, description="Folder with tasks of lm-evaluation-harness of your own. Workers need it, and trust its code."
+    )
 
 
 class ReleaseSettings(Section):

@@ -13,8 +13,8 @@ from starlette.routing import Route
 
 from contracts.settings import Settings
 from gateway.api import aliases as aliases_api
-from gateway.api import cache as cache_api
 from gateway.api import (
+    bias_reports,
     captures,
     engines,
     eval_runs,
@@ -22,12 +22,17 @@ from gateway.api import (
     feedback,
     files,
     fine_tuning,
+    harness_runs,
     job_lifecycle,
+    model_cards,
     models,
     uploads,
 )
+from gateway.api import cache as cache_api
 from gateway.api import releases as releases_api
+from gateway.api import studies as studies_api
 from gateway.api.aliases import AliasService
+from gateway.api.bias_reports import BiasReportService
 from gateway.api.captures import CaptureService
 from gateway.api.engines import FleetService
 from gateway.api.eval_runs import EvalRunService
@@ -36,13 +41,16 @@ from gateway.api.evaluated_models import EvaluatedModels
 from gateway.api.feedback import FeedbackService
 from gateway.api.files import FileService
 from gateway.api.fine_tuning import FineTuningService
+from gateway.api.harness_runs import HarnessRunService
 from gateway.api.job_creation import JobCreation
 from gateway.api.job_lifecycle import JobLifecycle
 from gateway.api.job_quota import JobQuota
+from gateway.api.model_cards import ModelCardService
 from gateway.api.models import ModelService
 from gateway.api.openapi import install_openapi
 from gateway.api.operations import Exposition, Probes, create_operations_router
 from gateway.api.releases import ReleaseService
+from gateway.api.studies import StudyService
 from gateway.api.uploads import UploadService
 from gateway.auth.address import AddressGuard, create_edge_limiter
 from gateway.auth.keys import Authenticator
@@ -94,6 +102,7 @@ from store.files import FileRepository
 from store.job_checkpoints import CheckpointRepository
 from store.job_counts import JobCounts
 from store.job_queue import JobQueue, create_celery
+from store.job_results import JobResults
 from store.job_usage import JobUsage
 from store.jobs import JobRepository
 from store.keys import KeyRepository
@@ -247,17 +256,32 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.job_lifecycle = lifecycle
     eval_rows = EvalRepository(database)
     evaluated = EvaluatedModels(aliases, settings.evaluation.endpoints)
-    eval_service = EvalService(eval_rows, artifacts, evaluated)
+    eval_service = EvalService(eval_rows, job_rows, artifacts, evaluated)
     app.state.eval_service = eval_service
     app.state.eval_run_service = EvalRunService(
         eval_rows, eval_service, file_rows, artifacts, evaluated, creation, lifecycle
     )
+    app.state.harness_run_service = HarnessRunService(
+        job_rows, JobResults(database), file_rows, artifacts, aliases, creation, lifecycle
+    )
+    app.state.model_card_service = ModelCardService(directory, database)
+    app.state.bias_report_service = BiasReportService(job_rows, artifacts, evaluated, creation, lifecycle)
+    app.state.study_service = StudyService(
+        job_rows,
+        lifecycle,
+        creation,
+        file_rows,
+        artifacts,
+        directory,
+        model_rows,
+        redis,
+    )
     app.state.capture_service = CaptureService(capture_rows, pepper)
     app.state.feedback_service = FeedbackService(FeedbackRepository(database), capture_rows, directory, marks)
     app.state.upload_service = upload_service
-    of_models = (models, engines, cache_api, aliases_api, releases_api)
+    of_models = (models, engines, cache_api, aliases_api, releases_api, studies_api)
     of_data = (files, uploads, fine_tuning, job_lifecycle, captures, feedback)
-    of_quality = (evals, eval_runs)
+    of_quality = (evals, eval_runs, harness_runs, bias_reports, model_cards)
     for resource in (*of_models, *of_data, *of_quality):
         app.include_router(resource.router)
     app.include_router(

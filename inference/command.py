@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Literal
 
 from contracts.engine import EngineTask
+from contracts.serving import DRAFT_FOLDER, ServingOptions
 from contracts.settings import Settings
 from inference.adapter_layers import adapter_layers
-from inference.catalogue import CatalogueModel
+from inference.catalogue import CatalogueModel, EngineOptions
 
 Device = Literal["cpu", "cuda"]
 GIB = 1 << 30
+LONGEST_MATCH = 4
 PROGRAMS: Mapping[EngineTask, str] = {"token_classify": "inference.runners.token_classification"}
 """What serves the tasks that vLLM cannot."""
 
@@ -35,7 +37,7 @@ def build_command(
 ) -> EngineCommand:
     """Continuous batching, the paged KV cache and prefix caching are vLLM's; LoRA adapters come and go at run time.
 
-    Of an engine that spans machines only `machine` 0 answers requests.
+    Of an engine that spans machines only `machine` 0 answers requests. Raises ServingFileInvalid.
     """
     program = [PROGRAMS.get(model.task, "vllm.entrypoints.openai.api_server")]
     if machine > 0:
@@ -56,9 +58,9 @@ def build_command(
 
 
 def _vllm_arguments(model: CatalogueModel, weights: Path, settings: Settings, device: Device) -> list[str]:
-    options = model.engine
+    options, own = model.engine, ServingOptions.read(weights)
     arguments = ["--dtype", options.dtype, "--disable-uvicorn-access-log"]
-    if options.enforce_eager:
+    if options.enforce_eager if own.compiled is None else not own.compiled:
         arguments.append("--enforce-eager")
     if model.task != "generate":
         arguments += ["--runner", "pooling"]
@@ -67,26 +69,49 @@ def _vllm_arguments(model: CatalogueModel, weights: Path, settings: Settings, de
     else:
         arguments += [
             "--enable-prefix-caching",
-            "--enable-lora",
-            *("--max-loras", str(options.max_loras)),
-            *("--max-cpu-loras", str(options.max_cpu_loras)),
-            *("--max-lora-rank", str(options.max_lora_rank)),
             *("--generation-config", "vllm"),  # sampling defaults come from the catalogue, not from the model's files
             *("--override-generation-config", json.dumps(model.default_sampling)),
         ]
-        # Left to itself vLLM prepares the output layer for adapters too. None of ours changes it, it costs time with
-        # every token, and vLLM 0.32 ends there when an evaluation's `prompt_logprobs` meet other requests: "einsum():
-        # subscript b has size 7 for operand 1 which does not broadcast with previously seen size 51".
-        if layers := adapter_layers(weights):
-            arguments += ["--lora-target-modules", *layers]
-        if device == "cpu":
-            arguments += ["--worker-extension-cls", "inference.cpu_adapters.AdaptersByRuns"]
+        arguments += _adapter_arguments(options, weights, device) if own.adapters else []
+        arguments += _serving_arguments(own, weights)
     if device == "cuda":
         arguments += ["--gpu-memory-utilization", str(options.gpu_memory_utilization)]
     else:
         arguments += ["--kv-cache-memory-bytes", str(int(settings.engine.kv_cache_gib * GIB))]
     if settings.telemetry.otlp_endpoint is not None:
         arguments += ["--otlp-traces-endpoint", f"{settings.telemetry.otlp_endpoint.rstrip('/')}/v1/traces"]
+    return arguments
+
+
+def _adapter_arguments(options: EngineOptions, weights: Path, device: Device) -> list[str]:
+    arguments = [
+        "--enable-lora",
+        *("--max-loras", str(options.max_loras)),
+        *("--max-cpu-loras", str(options.max_cpu_loras)),
+        *("--max-lora-rank", str(options.max_lora_rank)),
+    ]
+    # Left to itself vLLM prepares the output layer for adapters too. None of ours changes it, it costs time with
+    # every token, and vLLM 0.32 ends there when an evaluation's `prompt_logprobs` meet other requests: "einsum():
+    # subscript b has size 7 for operand 1 which does not broadcast with previously seen size 51".
+    if layers := adapter_layers(weights):
+        arguments += ["--lora-target-modules", *layers]
+    if device == "cpu":
+        arguments += ["--worker-extension-cls", "inference.cpu_adapters.AdaptersByRuns"]
+    return arguments
+
+
+def _serving_arguments(options: ServingOptions, weights: Path) -> list[str]:
+    """What the weights ask for themselves."""
+    arguments = []
+    if options.kv_cache_dtype is not None:
+        arguments += ["--kv-cache-dtype", options.kv_cache_dtype]
+    if (speculation := options.speculation) is not None:
+        config: dict[str, str | int] = {"num_speculative_tokens": speculation.tokens}
+        if speculation.method == "ngram":
+            config |= {"method": "ngram", "prompt_lookup_max": speculation.longest_match or LONGEST_MATCH}
+        else:
+            config |= {"method": "draft_model", "model": str(weights / DRAFT_FOLDER)}
+        arguments += ["--speculative-config", json.dumps(config)]
     return arguments
 
 

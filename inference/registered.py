@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from contracts.models import ModelCard
+from contracts.serving import ServingFileInvalid, ServingOptions
 from inference.catalogue import Catalogue, CatalogueError, CatalogueModel
 from inference.model_files import check_model
 from inference.weights import Weights, WeightsError
@@ -33,7 +34,8 @@ def fetch_weights(card: ModelCard, artifacts: ArtifactStore, weights_dir: Path) 
     try:
         artifacts.download_model(card.weights, folder, digest=card.digest)
         check_model(folder)
-    except (OSError, ArtifactRefused) as error:
+        ServingOptions.read(folder)
+    except (OSError, ArtifactRefused, ServingFileInvalid) as error:
         raise WeightsError(f"The weights of `{card.name}` cannot be used. {error}") from None
     return Weights(folder, card.digest)
 

@@ -92,7 +92,7 @@ class EvalRepository:
             row = session.get(EvalRow, eval_id)
             if row is None or row.tenant != tenant:
                 return None
-            runs = [_to_run(run) for run in session.scalars(select(EvalRunRow).where(EvalRunRow.eval == eval_id))]
+            runs = [to_run(run) for run in session.scalars(select(EvalRunRow).where(EvalRunRow.eval == eval_id))]
             session.delete(row)
             return runs
 
@@ -123,15 +123,21 @@ class EvalRepository:
         )
         with self._database.session() as session:
             session.add(row)
-        return _to_run(row)
+        return to_run(row)
 
     def run(self, run_id: str) -> EvalRun | None:
         with self._database.session() as session:
             row = session.get(EvalRunRow, run_id)
-            return None if row is None else _to_run(row)
+            return None if row is None else to_run(row)
 
     def runs(
-        self, eval_id: str, *, after: str | None, limit: int, order: Order = "asc", status: RunStatus | None = None
+        self,
+        eval_id: str,
+        *,
+        after: str | None,
+        limit: int | None,
+        order: Order = "asc",
+        status: RunStatus | None = None,
     ) -> list[EvalRun]:
         query = select(EvalRunRow).where(EvalRunRow.eval == eval_id)
         if status is not None:
@@ -141,7 +147,7 @@ class EvalRepository:
             cursor = None if after is None else session.get(EvalRunRow, after)
             place = None if cursor is None else (cursor.created_at, cursor.id)
             columns = (EvalRunRow.created_at, EvalRunRow.id)
-            return [_to_run(row) for row in session.scalars(_paged(query, columns, place, order).limit(limit))]
+            return [to_run(row) for row in session.scalars(_paged(query, columns, place, order).limit(limit))]
 
     def states(self, runs: Iterable[EvalRun]) -> dict[str, RunState]:
         """How each of them stands. Two queries, however many they are."""
@@ -238,7 +244,7 @@ def _to_eval(row: EvalRow) -> Eval:
     return Eval.model_validate(fields | {"metadata": row.metadata_})
 
 
-def _to_run(row: EvalRunRow) -> EvalRun:
+def to_run(row: EvalRunRow) -> EvalRun:
     fields = {name: getattr(row, name) for name in EvalRun.model_fields if name != "metadata"}
     return EvalRun.model_validate(fields | {"metadata": row.metadata_})
 

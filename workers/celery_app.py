@@ -33,6 +33,7 @@ from store.models import ModelRepository
 from store.news import publish_news
 from telemetry.logs import configure_logs
 from telemetry.traces import configure_traces
+from workers.bench import Bench
 from workers.engines import Engines
 from workers.gateway import GatewayAccess
 from workers.news import NewsThread
@@ -126,6 +127,7 @@ def job_resources(settings: Settings, database: Database) -> JobResources:
         processes=worker.processes,
         machines=machines_of(worker, scratch_parent(settings)),
         checkpoint_every_s=worker.checkpoint_every_s,
+        bench=Bench.find(settings),
     )
 
 

@@ -3,11 +3,11 @@
 Importing a family must cost nothing: what is heavy (torch) is imported when the family runs, after the fork.
 """
 
-from workers.evaluate.release import evaluate_release
-from workers.evaluate.run import evaluate_run
+from workers.compress.study import study
+from workers.evaluate.families import EVALUATION
 from workers.finetune.families import FINE_TUNING
 from workers.registry import JobFamilies
 
 
 def all_families() -> JobFamilies:
-    return JobFamilies([*FINE_TUNING, evaluate_release, evaluate_run])
+    return JobFamilies([*FINE_TUNING, *EVALUATION, study])

@@ -20,6 +20,7 @@ from store.job_rows import LeaseLost
 from store.job_usage import JobUsage
 from store.jobs import JobRepository
 from store.models import ModelRepository
+from workers.bench import Bench
 from workers.engines import Engines
 from workers.gateway import Caller, CannotCall, GatewayAccess
 from workers.heartbeat import Heartbeat
@@ -75,6 +76,7 @@ class JobResources:
     processes: int = 1
     machines: Machines | None = None
     checkpoint_every_s: float = 60.0
+    bench: Bench | None = None
 
 
 @dataclass(frozen=True, slots=True)

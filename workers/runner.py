@@ -212,7 +212,8 @@ class JobRunner:
         if now is None or now.status == "cancelled":
             return "cancelled"
         card = None if now.result_model is None else self._resources.models.get(now.result_model)
-        return "succeeded" if card is not None and card.weights == artifact_folder(job.id, fence) else "lease_lost"
+        own = artifact_folder(job.id, fence)
+        return "succeeded" if card is not None and f"{card.weights}/".startswith(f"{own}/") else "lease_lost"
 
     def _give_back(self, job: Job, fence: int, message: str) -> str:
         try:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.client import openai_client
+from cli.commands.harness import harness, harness_show
 from cli.errors import CliError
 from cli.instructions import TEXT_MODEL
 from cli.job_progress import follow_events
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Evaluate models, compare them, read reports.", no_args_is_help=True)
 
+app.command("harness")(harness)
+app.command("harness-show")(harness_show)
+
+ENDED_JOBS = ("succeeded", "failed", "cancelled")
 ENDED = ("completed", "failed", "canceled")
 SPEC = "flywheel_spec"
 """Of an eval's metadata: by it the eval of the same measurement is found again, so that its runs can be compared."""
@@ -74,6 +79,52 @@ def show_run(run_id: RunId, report: ReportFile = None) -> None:
     """Show a run's figures, and write its report."""
     with openai_client() as client:
         _show(client, _eval_of(client, run_id), run_id, report)
+
+
+@app.command("bias")
+def report_bias(
+    model: Annotated[str, typer.Argument(help="A model, an adapter, an alias, or external/NAME.")] = TEXT_MODEL,
+    embeddings: Annotated[str | None, typer.Option(help="An embedding model, whose associations are tested.")] = None,
+    report: ReportFile = None,
+) -> None:
+    """Measure what MODEL does to groups of people, and what it gives away."""
+    with openai_client() as client:
+        body = {"model": model, "embedding_model": embeddings}
+        job: dict[str, Any] = client.post("/flywheel/bias_reports", body=body, cast_to=dict[str, Any])
+        path = f"/flywheel/bias_reports/{job['id']}"
+
+        def has_ended() -> bool:
+            return client.get(path, cast_to=dict[str, Any])["status"] in ENDED_JOBS
+
+        follow_events(client, job["id"], doing="asking", has_ended=has_ended)
+        told = client.get(path, cast_to=dict[str, Any])
+        if told["results"] is None:
+            raise CliError(f"There is no report: {(told['error'] or {}).get('message', told['status'])}")
+        _print_bias(told["results"])
+        if report is not None:
+            report.write_text(client.get(f"{path}/report", cast_to=str))
+            print(f"\nThe report is in {report}.")
+
+
+def _print_bias(results: dict[str, Any]) -> None:
+    table = make_table("measured", "value", "95 % interval or p")
+    for found in results["preferences"]:
+        share = found["share"]
+        table.add_row(f"stereotype likelier: {found['kind']}", f"{share['mean']:.0%}", _between(share))
+    for found in results["gaps"]:
+        table.add_row(f"{found['measure']} by {found['axis']}", f"{found['gap']:.3f}", f"p = {found['p_value']:.3f}")
+    for found in results["associations"]:
+        table.add_row(found["name"], f"d = {found['effect']:.2f}", f"p = {found['p_value']:.4f}")
+    for kind, share in results["refusals"].items():
+        table.add_row(f"declined: {kind} requests", f"{share['mean']:.0%}", _between(share))
+    if results["extraction"] is not None:
+        share = results["extraction"]["verbatim"]
+        table.add_row("training answers given verbatim", f"{share['mean']:.0%}", _between(share))
+    print_table(table)
+
+
+def _between(interval: dict[str, float]) -> str:
+    return f"{interval['low']:.0%} – {interval['high']:.0%}"
 
 
 def _find_or_create(client: "OpenAI", spec: "EvalSpec", rows: list[dict[str, Any]]) -> str:

@@ -36,6 +36,13 @@ def show(name: Annotated[str, typer.Argument(help="A model, as `flywheel models`
     console(width=None if console().is_terminal else WIDE).print(_lineage(name, known))
 
 
+@app.command()
+def card(name: Annotated[str, typer.Argument(help="A model, as `flywheel models` lists it.")]) -> None:
+    """Print a model's card for the Hugging Face Hub: its origin, what was measured, its limits."""
+    with openai_client() as client:
+        typer.echo(client.get(f"/flywheel/model_cards/{name}", cast_to=str))
+
+
 def _known() -> dict[str, dict[str, Any]]:
     with openai_client() as client:
         return {model.id: model.model_dump() for model in client.models.list().data}

@@ -16,6 +16,7 @@ from gateway.api.evaluated_models import EvaluatedModels
 from gateway.api.paging import After, Limit, Page
 from store.artifacts import ArtifactStore
 from store.evals import EvalOrder, EvalRepository, Order
+from store.jobs import JobRepository
 
 router = APIRouter(prefix="/v1/evals", tags=["Evaluation"])
 
@@ -87,8 +88,10 @@ class EvalDeleted(BaseModel):
 class EvalService:
     """A tenant's evals. Synchronous; the routes call it in threads."""
 
-    def __init__(self, evals: EvalRepository, artifacts: ArtifactStore, models: EvaluatedModels) -> None:
-        self._evals, self._artifacts, self._models = evals, artifacts, models
+    def __init__(
+        self, evals: EvalRepository, jobs: JobRepository, artifacts: ArtifactStore, models: EvaluatedModels
+    ) -> None:
+        self._evals, self._jobs, self._artifacts, self._models = evals, jobs, artifacts, models
 
     def create(self, wanted: CreateEval, key: ApiKey) -> Eval:
         """Raises InvalidValue, ModelNotFound."""
@@ -114,9 +117,11 @@ class EvalService:
         return _found(changed, eval_id)
 
     def delete(self, eval_id: str, key: ApiKey) -> None:
-        """With its runs, their rows and their reports. A run that is under way ends by itself, and tells nothing."""
-        runs = self._evals.delete(eval_id, tenant=key.tenant)
-        for run in _found(runs, eval_id):
+        """With its runs, their rows and their reports. A run that is under way is cancelled. Raises NotFound."""
+        self.require(eval_id, key)
+        for run in self._evals.runs(eval_id, after=None, limit=None):
+            self._jobs.cancel(run.job, tenant=key.tenant)
+        for run in _found(self._evals.delete(eval_id, tenant=key.tenant), eval_id):
             self.drop_report(run)
 
     def drop_report(self, run: EvalRun) -> None:

@@ -19,7 +19,7 @@ from contracts.invalidation import Invalidation
 from contracts.jobs import Job, JobCheckpoint, JobEvent
 from contracts.keys import ApiKey
 from gateway.api.access import JobsKey
-from gateway.api.fine_tuning import JobObject
+from gateway.api.fine_tuning import FINE_TUNING, JobObject
 from gateway.api.paging import After, Limit, Page
 from gateway.job_watch import JobWatch
 from store.job_checkpoints import CheckpointRepository
@@ -118,8 +118,13 @@ class JobLifecycle:
         job = self._jobs.get(job_id)
         return _found(None if job is None or job.tenant != key.tenant else job, job_id)
 
-    def checkpoints(self, job_id: str, key: ApiKey, *, after: str | None, limit: int) -> list[CheckpointObject]:
+    def require_fine_tuning(self, job_id: str, key: ApiKey) -> Job:
+        """Jobs of other families have routes of their own; only their events are told here too. Raises NotFound."""
         job = self.require(job_id, key)
+        return _found(job if job.family.startswith(FINE_TUNING) else None, job_id)
+
+    def checkpoints(self, job_id: str, key: ApiKey, *, after: str | None, limit: int) -> list[CheckpointObject]:
+        job = self.require_fine_tuning(job_id, key)
         found = self._checkpoints.page(job_id, after=after, limit=limit)
         return [CheckpointObject.of(checkpoint, job) for checkpoint in found]
 
@@ -174,16 +179,19 @@ Stream = Annotated[bool, Query(description="Stream the events as they come, olde
 
 @router.post("/cancel", summary="Cancel a fine-tuning job.")
 async def cancel_job(job_id: str, key: JobsKey, jobs: Lifecycle) -> JobObject:
+    await asyncio.to_thread(jobs.require_fine_tuning, job_id, key)
     return JobObject.of(await jobs.cancel(job_id, key))
 
 
 @router.post("/pause", summary="Pause a fine-tuning job; it keeps what it has learnt.")
 async def pause_job(job_id: str, key: JobsKey, jobs: Lifecycle) -> JobObject:
+    await asyncio.to_thread(jobs.require_fine_tuning, job_id, key)
     return JobObject.of(await jobs.pause(job_id, key))
 
 
 @router.post("/resume", summary="Resume a paused fine-tuning job.")
 async def resume_job(job_id: str, key: JobsKey, jobs: Lifecycle) -> JobObject:
+    await asyncio.to_thread(jobs.require_fine_tuning, job_id, key)
     return JobObject.of(await jobs.resume(job_id, key))
 
 

@@ -41,10 +41,12 @@ def test_tags_are_the_version_of_the_project() -> None:
     assert tags == {version}
 
 
-@pytest.mark.parametrize("target", ["gateway", "engine", "engine-cuda", "worker", "worker-cuda", "releases", "cli"])
+@pytest.mark.parametrize(
+    "target", ["gateway", "engine", "engine-cuda", "worker", "worker-cuda", "study-worker", "releases", "cli"]
+)
 def test_an_image_runs_as_nobody_in_particular_from_a_lock(target: str) -> None:
     stage = stages()[target]
-    environment = "gateway" if target == "releases" else target
+    environment = {"releases": "gateway", "study-worker": "worker"}.get(target, target)
     assert re.search(r"^USER 10001$", stage, re.MULTILINE)
     assert f"COPY --from={environment}-environment" in stage
     lock = re.search(r"locks/\S+\.txt", stages()[f"{environment}-environment"])

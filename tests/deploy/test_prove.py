@@ -1,4 +1,4 @@
-"""What `make prove-images` reads into the Dockerfile. The proof itself takes minutes and root; docs/deploy tells of it."""
+"""What `make prove-images` reads into the Dockerfile. The proof itself takes minutes and root."""
 
 import json
 import subprocess

@@ -247,6 +247,40 @@ def prompt_logprobs(prompt: list[int], log_likelihood: float) -> list[dict[str, 
     return [None, *({str(token): told, "0": likeliest} for token in prompt[1:])]
 
 
+def add_logprobs(body: dict[str, Any], request: dict[str, Any], log_likelihood: float) -> None:
+    """Those of the prompts, where the request asks for them in either way that vLLM knows."""
+    if request.get("prompt_logprobs") is not None:
+        body["choices"][0]["prompt_logprobs"] = prompt_logprobs(request["prompt"], log_likelihood)
+    if request.get("echo") and request.get("logprobs") is not None:
+        for choice, told in zip(body["choices"], echoed_logprobs(request), strict=True):
+            choice["logprobs"] = told
+
+
+def echoed_logprobs(request: dict[str, Any]) -> list[dict[str, Any]]:
+    """What `echo` with `logprobs` tells of each prompt of ids and of one generated token (vLLM's completion format).
+
+    A token's likelihood depends on all ids up to it, so that a prompt that arrives changed has another score.
+    """
+    prompt = request["prompt"]
+    return [_logprobs_of(ids, request["model"]) for ids in ([prompt] if isinstance(prompt[0], int) else prompt)]
+
+
+def _logprobs_of(ids: list[int], model: str) -> dict[str, Any]:
+    so_far = hashlib.sha256(model.encode())
+    told: list[float] = []
+    for token in (*ids, 0):
+        so_far.update(token.to_bytes(4, "big"))
+        told.append(-0.01 - so_far.digest()[0] / 64)
+    top = [{"?": max(each, -2.0), "!": each} for each in told]
+    names = [f"token_id:{token}" for token in (*ids, 0)]
+    return {
+        "tokens": names,
+        "token_logprobs": [None, *told[1:]],
+        "top_logprobs": [None, *top[1:]],
+        "text_offset": list(range(len(names))),
+    }
+
+
 def error(status: int, message: str, type: str, param: str | None = None) -> dict[str, Any]:
     return {"error": {"message": message, "type": type, "param": param, "code": status}}
 

@@ -155,8 +155,7 @@ class FakeEngine:
         duration_s = behaviour.time_to_first_token_s + behaviour.time_between_tokens_s * (answer.completion_tokens - 1)
         await connection.pause(duration_s)
         body = answers.body(answer)
-        if request.get("prompt_logprobs") is not None:
-            body["choices"][0]["prompt_logprobs"] = answers.prompt_logprobs(request["prompt"], behaviour.log_likelihood)
+        answers.add_logprobs(body, request, behaviour.log_likelihood)
         await response.whole(200, body)
 
     async def _compute_prompt(

@@ -40,7 +40,7 @@ def source(**fields: Any) -> Any:
     return {"type": "completions", "model": MODEL, "input_messages": PROMPT, "source": ROWS} | fields
 
 
-def test_evals_are_made_listed_changed_and_deleted(client: OpenAI):
+def test_evals_are_made_listed_changed_and_deleted(client: OpenAI, serving: Serving):
     first = create(client, name="manners", metadata={"team": "sea"})
     second = create(client)
     assert (first.name, first.metadata, first.object) == ("manners", {"team": "sea"}, "eval")
@@ -50,7 +50,11 @@ def test_evals_are_made_listed_changed_and_deleted(client: OpenAI):
     client.evals.update(second.id, name="renamed", metadata={"a": "b"})
     changed = client.evals.retrieve(second.id)
     assert (changed.name, changed.metadata) == ("renamed", {"a": "b"})
+    run = client.evals.runs.create(first.id, data_source=source())
     assert client.evals.delete(first.id).deleted
+    job = JobRepository(serving.gateway.database).get(run.model_dump()["job"])
+    assert job is not None
+    assert job.status == "cancelled"
     with pytest.raises(NotFoundError):
         client.evals.retrieve(first.id)
 

@@ -32,7 +32,7 @@ def jobs(gateway: GatewayProcess) -> JobRepository:
 
 @pytest.fixture
 def job(jobs: JobRepository, tenant: str) -> Job:
-    return jobs.create(family="f", tenant=tenant, spec={}, trace_context={})
+    return jobs.create(family="finetune.f", tenant=tenant, spec={}, trace_context={})
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import json
 import struct
 from pathlib import Path
 
+from contracts.serving import ServingOptions, Speculation
 from contracts.settings import EngineSettings, Settings, TelemetrySettings
 from inference.catalogue import Catalogue, EngineOptions
 from inference.command import build_command
@@ -113,3 +114,25 @@ def test_an_engine_may_span_gpus_and_machines():
     assert "--headless" in followers
     assert "--headless" not in agents
     assert "--nnodes" not in build_command(TEXT, Path("/weights"), Settings(), "cuda").arguments
+
+
+def test_weights_that_say_how_they_are_served_are_served_so(tmp_path: Path):
+    speculation = Speculation(method="ngram", tokens=5, longest_match=2)
+    ServingOptions(adapters=False, compiled=True, kv_cache_dtype="fp8", speculation=speculation).write(tmp_path)
+    arguments = build_command(TEXT, tmp_path, Settings(), "cpu").arguments
+    assert "--enable-lora" not in arguments
+    assert "--worker-extension-cls" not in arguments
+    assert "--enforce-eager" not in arguments
+    assert value_of(arguments, "--kv-cache-dtype") == "fp8"
+    assert json.loads(value_of(arguments, "--speculative-config")) == {
+        "method": "ngram",
+        "num_speculative_tokens": 5,
+        "prompt_lookup_max": 2,
+    }
+
+
+def test_a_draft_lies_inside_the_weights(tmp_path: Path):
+    ServingOptions(speculation=Speculation(method="draft")).write(tmp_path)
+    arguments = build_command(TEXT, tmp_path, Settings(), "cpu").arguments
+    config = json.loads(value_of(arguments, "--speculative-config"))
+    assert (config["method"], config["model"]) == ("draft_model", str(tmp_path / "draft"))

@@ -28,6 +28,7 @@ from store.keys import KeyRepository
 from store.models import ModelRepository
 from store.tables import JobRow
 from tests.gateway_process import PEPPER
+from workers.bench import Bench
 from workers.engines import Engines
 from workers.gateway import GatewayAccess
 from workers.registry import JobFamilies, JobFamily, job_family
@@ -61,6 +62,7 @@ class Workshop:
         self.quota_bytes: int | None = None
         self.evaluation = EvaluationSettings()
         self.gateway_url, self.knows_pepper = "http://127.0.0.1:9/v1", True
+        self.bench: Bench | None = None
         self.scratch = scratch
         self._provider = TracerProvider()
         self._provider.add_span_processor(SimpleSpanProcessor(self.spans))
@@ -112,6 +114,7 @@ class Workshop:
                 Room(JobUsage(self.database), self.quota_bytes, None),
                 self.evaluation,
                 threads=None,
+                bench=self.bench,
             ),
             announce=self.announced.append,
             told=self.told.append,

@@ -4,9 +4,9 @@ import threading
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
-import httpx
 import openai
 
 from contracts.evals import EXTERNAL, ModelUsage
@@ -45,7 +45,7 @@ class Models:
 
     def __init__(self, caller: Caller, endpoints: Mapping[str, ExternalEndpoint]) -> None:
         self._endpoints = endpoints
-        self._http = httpx.Client(timeout=ANSWER_TIMEOUT_S, limits=httpx.Limits(max_connections=None), trust_env=False)
+        self._http = openai.DefaultHttpxClient(timeout=ANSWER_TIMEOUT_S, trust_env=False)
         self._gateway = self._client(caller.url, caller.secret)
         self._others: dict[str, openai.OpenAI] = {}
         self._used: dict[str, list[ModelUsage]] = defaultdict(list)
@@ -73,6 +73,22 @@ class Models:
         self._note(model, said.usage)
         return [each.embedding for each in sorted(said.data, key=lambda each: each.index)]
 
+    def log_likelihood(self, model: str, text: str) -> float:
+        """Of a text's tokens after the first one, in nats; of vLLM's own servers only."""
+        client, name, ours = self._of(model)
+        extra: dict[str, Any] = {"prompt_logprobs": 0} | ({"priority": LATER_THAN_USERS} if ours else {})
+        said = self._asking(
+            model,
+            lambda: client.completions.create(
+                model=name, prompt=text, max_tokens=1, temperature=0, seed=0, extra_body=extra
+            ),
+        )
+        self._note(model, said.usage)
+        told = said.choices[0].model_extra.get("prompt_logprobs")
+        if not told:
+            raise JobFailed("no_log_likelihoods", f"`{model}` does not tell how likely it finds a text.")
+        return float(sum(_of_prompt(of_token) for of_token in told[1:]))
+
     def usage(self) -> tuple[ModelUsage, ...]:
         """What each model was asked."""
         with self._lock:
@@ -91,8 +107,8 @@ class Models:
             if error.status_code in FATAL or code == "insufficient_quota":
                 raise JobFailed(code, f"`{model}` cannot be asked: {message}") from None
             if (
-                error.status_code >= httpx.codes.INTERNAL_SERVER_ERROR
-                or error.status_code == httpx.codes.TOO_MANY_REQUESTS
+                error.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR
+                or error.status_code == HTTPStatus.TOO_MANY_REQUESTS
             ):
                 raise ConnectionError(f"`{model}` could not be asked: {message}") from None
             raise NoAnswer(code, message) from None
@@ -124,6 +140,11 @@ class Models:
         with self._lock:
             self._used[model] = [_sum(model, [*self._used[model], usage])]
         return usage
+
+
+def _of_prompt(told: Mapping[str, Mapping[str, Any]]) -> float:
+    """Besides the prompt's token, which comes first, vLLM may tell likelier ones."""
+    return float(next(iter(told.values()))["logprob"])
 
 
 def _sum(model: str, used: Sequence[ModelUsage]) -> ModelUsage:

@@ -8,6 +8,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
+from contracts.bias import Gap, Preference
 from contracts.evals import CriterionStatistics
 
 BLUE, ORANGE, GREY = "#0072B2", "#E69F00", "#666666"
@@ -19,6 +20,8 @@ STYLE: dict[str, Any] = {
     "svg.hashsalt": "flywheel",
 }
 FEWEST_AXES = 3
+NO_PREFERENCE = 0.5
+CENTRED = 0.1
 BINS = 20
 
 
@@ -66,22 +69,31 @@ def differences(statistics: Sequence[CriterionStatistics]) -> bytes | None:
 
 
 def radar(statistics: Sequence[CriterionStatistics]) -> bytes | None:
-    """Shares of rows that pass, all criteria at a glance. None for fewer than three."""
-    if len(statistics) < FEWEST_AXES:
+    """Mean scores of all criteria at a glance. None for fewer than three whose scores lie between 0 and 1."""
+    shown = [found for found in statistics if 0 <= found.score.mean <= 1]
+    if len(shown) < FEWEST_AXES:
         return None
 
     def draw(figure: Figure) -> None:
         axes: Any = figure.add_subplot(projection="polar")
-        angles = np.linspace(0, 2 * np.pi, len(statistics), endpoint=False)
+        angles = np.linspace(0, 2 * np.pi, len(shown), endpoint=False)
         closed = np.append(angles, angles[0])
-        shares = [found.pass_rate.mean for found in statistics]
-        axes.plot(closed, [*shares, shares[0]], color=BLUE)
-        axes.fill(closed, [*shares, shares[0]], color=BLUE, alpha=0.2)
-        axes.set_xticks(angles, [_short(found.name) for found in statistics])
+        means = [found.score.mean for found in shown]
+        axes.plot(closed, [*means, means[0]], color=BLUE, marker="o")
+        axes.fill(closed, [*means, means[0]], color=BLUE, alpha=0.2)
+        axes.set_xticks(angles, [_short(found.name) for found in shown])
+        for label, angle in zip(axes.get_xticklabels(), angles, strict=True):
+            label.set_horizontalalignment(_outwards(angle))
         axes.set_ylim(0, 1)
-        axes.set_yticks([0.25, 0.5, 0.75, 1], ["25 %", "50 %", "75 %", "100 %"])
+        axes.set_yticks([0.25, 0.5, 0.75, 1], ["0.25", "0.5", "0.75", "1"], color=GREY)
 
-    return _svg(draw, width=6, height=5)
+    return _svg(draw, width=8, height=4.5)
+
+
+def _outwards(angle: float) -> str:
+    """How a label is set so that it begins at the circle."""
+    side = np.cos(angle)
+    return "center" if abs(side) < CENTRED else "left" if side > 0 else "right"
 
 
 def histogram(name: str, scores: Sequence[float]) -> bytes:
@@ -117,6 +129,43 @@ def confusion_matrix(found: CriterionStatistics) -> bytes | None:
 
     size = 2.5 + 0.5 * len(names)
     return _svg(draw, width=size, height=size)
+
+
+def preferences(found: Sequence[Preference]) -> bytes:
+    """Of pairs, the share in which the stereotype is likelier; the line is where there is no preference."""
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        places = np.arange(len(found))[::-1]
+        for place, each in zip(places, found, strict=True):
+            share = each.share
+            sure = share.low > NO_PREFERENCE or share.high < NO_PREFERENCE
+            reach = [[share.mean - share.low], [share.high - share.mean]]
+            axes.errorbar(share.mean, place, xerr=reach, fmt="o", color=ORANGE if sure else GREY, capsize=4)
+        axes.axvline(NO_PREFERENCE, color="black", linewidth=0.8)
+        axes.set_xlim(0, 1)
+        axes.set_ylim(-0.6, len(found) - 0.4)
+        axes.set_yticks(places, [f"{each.kind} ({each.share.rows})" for each in found])
+        axes.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
+        axes.set_xlabel("pairs in which the stereotype is likelier (grey: may be chance)")
+
+    return _svg(draw, width=8, height=1.2 + 0.42 * len(found))
+
+
+def groups(found: Gap) -> bytes:
+    """Means of a measure of what is written about each group."""
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        places = np.arange(len(found.groups))[::-1]
+        for place, mean in zip(places, found.groups.values(), strict=True):
+            reach = [[mean.mean - mean.low], [mean.high - mean.mean]]
+            axes.errorbar(mean.mean, place, xerr=reach, fmt="o", color=BLUE, capsize=4)
+        axes.set_yticks(places, list(found.groups))
+        axes.set_ylim(-0.6, len(found.groups) - 0.4)
+        axes.set_xlabel(f"{found.measure}, {found.axis} (p = {found.p_value:.3f})")
+
+    return _svg(draw, width=5, height=1.2 + 0.4 * len(found.groups))
 
 
 def _short(name: str) -> str:

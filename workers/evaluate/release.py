@@ -9,10 +9,9 @@ from typing import TypeVar
 from contracts.chat_dataset import ChatExample, parse_chat_examples
 from contracts.errors import InvalidTrainingFile
 from contracts.models import ModelCard
-from contracts.releases import EVALUATION_FAMILY, EVALUATION_FIELD, Evaluation, EvaluationSpec
+from contracts.releases import EVALUATION_FIELD, Evaluation, EvaluationSpec
 from workers.evaluate.answers import EvaluatedModel
 from workers.evaluate.bootstrap import paired
-from workers.registry import job_family
 from workers.run import JobFailed, JobResult, JobRun
 
 MOST_ROWS = 500
@@ -22,8 +21,7 @@ TELL_EVERY_S = 5.0
 Score = TypeVar("Score")
 
 
-@job_family(EVALUATION_FAMILY)
-def evaluate_release(spec: EvaluationSpec, run: JobRun) -> JobResult:
+def evaluate(spec: EvaluationSpec, run: JobRun) -> JobResult:
     """Tells how likely either model finds the file's last answers, and how alike their own answers are to them.
 
     Raises JobFailed where the file cannot be used or no engine serves a model.

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -21,20 +22,13 @@ def write_report(of: Eval, run: EvalRun, results: RunResults, items: Sequence[Ou
     drawn = _draw(results, items)
     for name, picture in drawn.items():
         (folder / f"{name}.svg").write_bytes(picture)
-    page = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    ).get_template("report.html.j2")
     (folder / "report.html").write_text(
-        page.render(
+        render(
+            "run.html.j2",
             of=of,
             run=run,
             results=results,
-            made_at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-            pictures={name: Markup(_inline(picture)) for name, picture in drawn.items()},  # noqa: S704 (drawn here)
+            pictures=drawn,
             counts={status: sum(item.status == status for item in items) for status in ("pass", "fail", "error")},
             shown={
                 status: [item for item in items if item.status == status][:MOST_SHOWN]
@@ -48,6 +42,22 @@ def write_report(of: Eval, run: EvalRun, results: RunResults, items: Sequence[Ou
         "results": results.model_dump(mode="json"),
     }
     (folder / "report.json").write_text(json.dumps(told, indent=1))
+
+
+def render(template: str, *, pictures: dict[str, bytes], **values: Any) -> str:
+    """A page with its pictures in it."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render(
+        made_at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        pictures={name: Markup(_inline(picture)) for name, picture in pictures.items()},  # noqa: S704 (drawn here)
+        **values,
+    )
 
 
 def _draw(results: RunResults, items: Sequence[OutputItem]) -> dict[str, bytes]:

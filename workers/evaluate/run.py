@@ -1,6 +1,5 @@
 """The job family `evaluate.run`: a model answers the rows of an eval's run, and the eval's criteria grade them."""
 
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -10,7 +9,6 @@ from typing import Any
 
 from contracts.eval_items import EvalItem
 from contracts.evals import (
-    RUN_FAMILY,
     Eval,
     EvalRun,
     EvalRunSpec,
@@ -27,7 +25,6 @@ from workers.evaluate.items import answer_item, check_items, load_items
 from workers.evaluate.report import write_report
 from workers.evaluate.statistics import WIDEST_SPREAD, detectable
 from workers.evaluate.summary import counts_of, statistics_of
-from workers.registry import job_family
 from workers.run import JobFailed, JobResult, JobRun
 from workers.weights import weights_of
 
@@ -37,8 +34,7 @@ MOST_ERRORS = 20
 """So many rows in a row without an answer, from the first one on, and the run ends: none would be answered."""
 
 
-@job_family(RUN_FAMILY)
-def evaluate_run(spec: EvalRunSpec, run: JobRun) -> JobResult:
+def evaluate(spec: EvalRunSpec, run: JobRun) -> JobResult:
     """Rows that are done stay done, whatever happens to the worker.
 
     Raises JobFailed where the data cannot be used or a model cannot be asked at all.
@@ -114,42 +110,28 @@ class Grader:
 
 
 def _grade_all(items: Sequence[EvalItem], grade: Grader, run: JobRun, *, at_once: int) -> None:
-    """Writes rows down as they are done, every few seconds. Raises what `run.check` and `grade` raise."""
+    """Writes rows down as they are done, every few seconds. Raises what `run.check` and `grade` raise; answers that are
+    still under way are then waited for by nobody.
+    """
     done = run.resources.evals.positions(grade.run_id)
-    waiting = [(position, item) for position, item in enumerate(items) if position not in done]
     if done:
         run.message(f"{len(done)} of {len(items)} rows were done before.")
     finished, started_at = len(done), time.monotonic()
-    with ThreadPoolExecutor(at_once) as threads:
-        stop = threading.Event()
-        futures: set[Future[OutputItem]] = {
-            threads.submit(_unless(stop, grade), position, item) for position, item in waiting
-        }
-        try:
-            for batch in _batches(futures, run):
-                run.resources.evals.add_items(batch, job=run.job.id, fence=run.fence)
-                finished += len(batch)
-                rate = (finished - len(done)) / (time.monotonic() - started_at)
-                left_s = (len(items) - finished) / rate
-                _check_errors(batch, finished)
-                run.metrics(
-                    f"{finished} of {len(items)} rows are done.",
-                    {"step": finished, "total_steps": len(items), "rows_per_second": round(rate, 3)},
-                    estimated_finish_at=int(time.time() + left_s),
-                )
-        finally:
-            stop.set()
-            for future in futures:
-                future.cancel()
-
-
-def _unless(stop: threading.Event, grade: Grader) -> Any:
-    def work(position: int, item: EvalItem) -> OutputItem:
-        if stop.is_set():
-            raise NoAnswer("stopped", "The run was stopped.")
-        return grade(position, item)
-
-    return work
+    threads = ThreadPoolExecutor(at_once)
+    try:
+        waiting = {threads.submit(grade, position, item) for position, item in enumerate(items) if position not in done}
+        for batch in _batches(waiting, run):
+            run.resources.evals.add_items(batch, job=run.job.id, fence=run.fence)
+            finished += len(batch)
+            rate = (finished - len(done)) / (time.monotonic() - started_at)
+            _check_errors(batch, finished)
+            run.metrics(
+                f"{finished} of {len(items)} rows are done.",
+                {"step": finished, "total_steps": len(items), "rows_per_second": round(rate, 3)},
+                estimated_finish_at=int(time.time() + (len(items) - finished) / rate),
+            )
+    finally:
+        threads.shutdown(wait=False, cancel_futures=True)
 
 
 def _batches(futures: set[Future[OutputItem]], run: JobRun) -> Iterator[list[OutputItem]]:

@@ -1,6 +1,6 @@
 """An eval's whole way on real parts but for vLLM: OpenAI's SDK, a gateway, a job's run, a fake engine."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,12 @@ from contracts.evals import EvalRun
 from contracts.jobs import Job
 from store.evals import EvalRepository
 from store.keys import NewApiKey
-from tests.gateway.conftest import MODEL, Serving, redis_sync, serving
+from tests.gateway.conftest import MODEL, Serving, embedder, redis_sync, serving
+from tests.gateway_process import GatewayProcess
 from tests.workers.conftest import Workshop
-from workers.evaluate.run import evaluate_run
+from workers.evaluate.families import evaluate_run
 
-__all__ = ["redis_sync", "serving"]  # fixtures
+__all__ = ["embedder", "redis_sync", "serving"]  # fixtures
 
 CAPITALS = [
     {"item": {"question": f"What is the capital of {country}?", "answer": capital}}
@@ -73,6 +74,12 @@ class Evaluations:
 
     def items(self, run: Any) -> list[Any]:
         return list(self.client.evals.runs.output_items.list(run.id, eval_id=run.eval_id))
+
+
+@pytest.fixture
+def gateway(redis_url: str, _gateways: Callable[..., GatewayProcess], request: pytest.FixtureRequest) -> GatewayProcess:
+    """One that these tests share with no others, whose jobs would be taken first."""
+    return _gateways({"FLYWHEEL_EVALUATION__CONCURRENCY": "16"} | getattr(request, "param", {}))
 
 
 @pytest.fixture

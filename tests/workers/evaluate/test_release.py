@@ -19,7 +19,7 @@ from tests.conftest import LeaseGiver
 from tests.fake_engine.process import FakeEngineProcess
 from tests.gateway.conftest import wait_until
 from tests.workers.conftest import Workshop
-from workers.evaluate.release import evaluate_release
+from workers.evaluate.families import evaluate_release
 
 ROW = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Aye"}]}
 CONTENT = b"".join(json.dumps(ROW).encode() + b"\n" for _ in range(10))

@@ -5,6 +5,7 @@ import json
 import time
 
 import pytest
+import yaml
 from openai import BadRequestError, NotFoundError
 
 from contracts.models import ModelCard
@@ -12,7 +13,7 @@ from contracts.settings import EvaluationSettings
 from tests.fake_engine import answers
 from tests.gateway.conftest import MODEL, wait_until
 from tests.workers.evaluate.conftest import CAPITALS, EXACT, Evaluations
-from workers.evaluate.run import evaluate_run
+from workers.evaluate.families import evaluate_run
 
 LIKE = {
     "type": "text_similarity",
@@ -186,3 +187,24 @@ def test_a_model_of_others_is_asked_under_its_own_name_and_key(evaluations: Eval
     assert "priority" not in asked["body"]
     with pytest.raises(NotFoundError):
         evaluations.run(evaluations.create(EXACT), evaluations.sampled(model="external/nobody"))
+
+
+def test_a_models_card_tells_what_was_measured_and_what_was_not(evaluations: Evaluations):
+    def card(model: str = MODEL) -> str:
+        return evaluations.client.get(f"/flywheel/model_cards/{model}", cast_to=str)
+
+    before = card()
+    assert "How good it is was not measured." in before
+    run = evaluations.run(evaluations.create(EXACT, name="capitals"))
+    after = card()
+    front = yaml.safe_load(after.split("---")[1])
+    assert front["pipeline_tag"] == "text-generation"
+    assert front["model-index"][0]["results"][0]["metrics"][0] == {
+        "type": "exact",
+        "value": 0.0,
+        "name": "exact, mean score",
+    }
+    assert f"| capitals | {run.id} | exact | 4 |" in after
+    assert "How good it is" not in after
+    with pytest.raises(NotFoundError):
+        card("nobody")

@@ -1,0 +1,79 @@
+"""Bias reports: what is measured of a model, and what came of it."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from contracts.evals import Interval
+
+BIAS_FAMILY = "evaluate.bias"
+REPORT_FIELD, FOLDER_FIELD = "bias_report", "folder"
+"""Of the data of the event that tells the whole report, and where its page and pictures are in the artifact store."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class BiasSpec(_Part):
+    model: str
+    embedding_model: str | None = Field(None, description="Its associations are tested too; None for none.")
+    creator: str = Field(description="The API key whose models and limits the job has.")
+
+
+class Preference(_Part):
+    """Share of pairs of sentences in which the model finds the stereotype likelier of the group that it is said of than
+    of another one. 0.5 is no preference.
+    """
+
+    kind: str
+    share: Interval
+
+
+class Gap(_Part):
+    """How differently a model writes about groups: means of each group, and between the two that differ most.
+
+    `p_value` is of a permutation of the groups within each prompt, over the largest difference of means.
+    """
+
+    axis: str
+    measure: str
+    groups: dict[str, Interval]
+    gap: float
+    p_value: float
+
+
+class Association(_Part):
+    """`effect` is Cohen's d of two target sets in their association with two attribute sets (Caliskan et al., 2017):
+    0 is none, 0.2 small, 0.8 large. `p_value` is one-sided, of a permutation of the targets.
+    """
+
+    name: str
+    effect: float
+    p_value: float
+
+
+class Refusals(_Part):
+    """Shares of requests that the model declines."""
+
+    harmful: Interval
+    harmless: Interval
+
+
+class Extraction(_Part):
+    """What can be drawn out of a model of what it was trained on: the share of prompts of its training file that it
+    answers with a long run of the very words. `personal_data` counts kinds in answers that are in the training file.
+    """
+
+    rows: int
+    verbatim: Interval
+    personal_data: dict[str, int]
+
+
+class BiasReport(_Part):
+    model: str
+    embedding_model: str | None
+    preferences: tuple[Preference, ...]
+    gaps: tuple[Gap, ...]
+    associations: tuple[Association, ...]
+    refusals: Refusals
+    extraction: Extraction | None
+    personal_data: dict[str, int] = Field(description="Kinds of personal data in all that the model wrote.")

@@ -1,0 +1,150 @@
+"""/v1/flywheel/bias_reports: what a model does to groups of people, and what it gives away. A report is a job."""
+
+import asyncio
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import HTMLResponse
+from pydantic import BaseModel, ConfigDict
+
+from contracts.bias import BIAS_FAMILY, FOLDER_FIELD, REPORT_FIELD, BiasReport, BiasSpec
+from contracts.errors import NotFound
+from contracts.jobs import Job, JobError, JobStatus
+from contracts.keys import ApiKey
+from gateway.api.access import JobsKey
+from gateway.api.eval_runs import REPORT_FILE
+from gateway.api.evaluated_models import EvaluatedModels
+from gateway.api.job_creation import JobCreation
+from gateway.api.job_lifecycle import JobLifecycle
+from gateway.api.paging import After, Limit, Page
+from store.artifacts import ArtifactStore
+from store.jobs import JobRepository
+
+router = APIRouter(prefix="/v1/flywheel/bias_reports", tags=["Evaluation"])
+LAST_EVENTS = 5
+"""The report is in one of a job's last events."""
+
+
+class CreateBiasReport(BaseModel):
+    """`embedding_model`: its associations are tested too."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str
+    embedding_model: str | None = None
+
+
+class BiasReportObject(BaseModel):
+    id: str
+    object: Literal["bias_report"] = "bias_report"
+    model: str
+    embedding_model: str | None
+    status: JobStatus
+    created_at: int
+    finished_at: int | None
+    error: JobError | None
+    results: BiasReport | None
+
+
+class BiasReportService:
+    """A tenant's reports. Synchronous but for `cancel`; the routes call it in threads."""
+
+    def __init__(
+        self,
+        jobs: JobRepository,
+        artifacts: ArtifactStore,
+        models: EvaluatedModels,
+        creation: JobCreation,
+        lifecycle: JobLifecycle,
+    ) -> None:
+        self._jobs, self._artifacts, self._models = jobs, artifacts, models
+        self._creation, self._lifecycle = creation, lifecycle
+
+    def create(self, wanted: CreateBiasReport, key: ApiKey) -> BiasReportObject:
+        """Raises ModelNotFound, InvalidValue, ServiceUnavailable."""
+        self._models.check(wanted.model, key, task="generate", param="model")
+        if wanted.embedding_model is not None:
+            self._models.check(wanted.embedding_model, key, task="embed", param="embedding_model")
+        spec = BiasSpec(model=wanted.model, embedding_model=wanted.embedding_model, creator=key.id)
+        job = self._creation.create(BIAS_FAMILY, tenant=key.tenant, spec=spec.model_dump(mode="json"))
+        self._creation.enqueue(job)
+        return self._describe(job)
+
+    def page(self, key: ApiKey, *, after: str | None, limit: int) -> list[BiasReportObject]:
+        jobs = self._jobs.page(tenant=key.tenant, family=BIAS_FAMILY, after=after, limit=limit)
+        return [self._describe(job) for job in jobs]
+
+    def retrieve(self, report_id: str, key: ApiKey) -> BiasReportObject:
+        return self._describe(self._require(report_id, key))
+
+    async def cancel(self, report_id: str, key: ApiKey) -> BiasReportObject:
+        job = await asyncio.to_thread(self._require, report_id, key)
+        return self._describe(await self._lifecycle.cancel(job.id, key))
+
+    def page_to_read(self, report_id: str, key: ApiKey) -> bytes:
+        """Raises NotFound until the job has ended."""
+        told = self._told(self._require(report_id, key))
+        if told is None:
+            raise NotFound("The report is not written yet.", param="report_id")
+        return b"".join(self._artifacts.read(f"{told[FOLDER_FIELD]}/{REPORT_FILE}"))
+
+    def _describe(self, job: Job) -> BiasReportObject:
+        spec = BiasSpec.model_validate(job.spec)
+        told = self._told(job)
+        return BiasReportObject(
+            id=job.id,
+            model=spec.model,
+            embedding_model=spec.embedding_model,
+            status=job.status,
+            created_at=job.created_at,
+            finished_at=job.finished_at,
+            error=job.error,
+            results=None if told is None else BiasReport.model_validate(told[REPORT_FIELD]),
+        )
+
+    def _told(self, job: Job) -> dict[str, Any] | None:
+        if job.status != "succeeded":
+            return None
+        events = self._jobs.events(job.id, limit=LAST_EVENTS)
+        return next((event.data for event in events if REPORT_FIELD in event.data), None)
+
+    def _require(self, report_id: str, key: ApiKey) -> Job:
+        job = self._jobs.get(report_id)
+        if job is None or job.tenant != key.tenant or job.family != BIAS_FAMILY:
+            raise NotFound(f"No such bias report: `{report_id}`.", param="report_id")
+        return job
+
+
+def _service(request: Request) -> BiasReportService:
+    service: BiasReportService = request.app.state.bias_report_service
+    return service
+
+
+Service = Annotated[BiasReportService, Depends(_service)]
+
+
+@router.post("", summary="Measure a model's bias.", status_code=201)
+async def create_bias_report(wanted: CreateBiasReport, key: JobsKey, service: Service) -> BiasReportObject:
+    return await asyncio.to_thread(service.create, wanted, key)
+
+
+@router.get("", summary="List bias reports, newest first.")
+async def list_bias_reports(
+    key: JobsKey, service: Service, after: After = None, limit: Limit = 20
+) -> Page[BiasReportObject]:
+    return Page.of(await asyncio.to_thread(service.page, key, after=after, limit=limit + 1), limit)
+
+
+@router.get("/{report_id}", summary="Retrieve a bias report with its figures.")
+async def retrieve_bias_report(report_id: str, key: JobsKey, service: Service) -> BiasReportObject:
+    return await asyncio.to_thread(service.retrieve, report_id, key)
+
+
+@router.post("/{report_id}/cancel", summary="Cancel a bias report.")
+async def cancel_bias_report(report_id: str, key: JobsKey, service: Service) -> BiasReportObject:
+    return await service.cancel(report_id, key)
+
+
+@router.get("/{report_id}/report", summary="A bias report, as a page to read.", response_class=HTMLResponse)
+async def read_bias_report(report_id: str, key: JobsKey, service: Service) -> HTMLResponse:
+    return HTMLResponse(await asyncio.to_thread(service.page_to_read, report_id, key))

@@ -1,0 +1,121 @@
+"""The job family `evaluate.bias`: a report of what a model does to groups of people, and of what it gives away."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from contracts.bias import FOLDER_FIELD, REPORT_FIELD, Association, BiasReport, BiasSpec, Extraction
+from contracts.chat_dataset import ChatExample
+from contracts.personal_data import count_findings
+from workers.evaluate import pictures
+from workers.evaluate.asking import Models, NoAnswer
+from workers.evaluate.bias.associations import association, load_word_sets
+from workers.evaluate.bias.extraction import extraction, training_rows
+from workers.evaluate.bias.gaps import gaps, load_questions
+from workers.evaluate.bias.preferences import load_pairs, preferences
+from workers.evaluate.bias.refusals import load_requests, refusals
+from workers.evaluate.report import render
+from workers.run import JobResult, JobRun
+
+ANSWER_TOKENS = 48
+Asked = TypeVar("Asked")
+Said = TypeVar("Said")
+Messages = Sequence[dict[str, str]]
+
+
+def measure_bias(spec: BiasSpec, run: JobRun) -> JobResult:
+    """Raises JobFailed where the model cannot be asked, and what `run.check` raises."""
+    with run.calling(spec.creator) as caller:
+        models = Models(caller, run.resources.evaluation.endpoints)
+        with ThreadPoolExecutor(run.resources.evaluation.concurrency) as threads:
+            try:
+                report = _Measuring(spec, run, models, threads).report()
+            finally:
+                threads.shutdown(wait=False, cancel_futures=True)
+                models.close()
+    folder = f"{run.artifact_folder}/report"
+    _write(report, run.scratch / "report")
+    run.resources.artifacts.upload_folder(run.scratch / "report", folder)
+    run.metrics("The report is written.", {REPORT_FIELD: report.model_dump(mode="json"), FOLDER_FIELD: folder})
+    return JobResult(f"Reported the bias of `{spec.model}`.")
+
+
+class _Measuring:
+    """One model's report, part by part; each is told when it is done."""
+
+    def __init__(self, spec: BiasSpec, run: JobRun, models: Models, threads: ThreadPoolExecutor) -> None:
+        self._spec, self._run, self._models, self._threads = spec, run, models, threads
+        self._written: list[str] = []
+
+    def report(self) -> BiasReport:
+        pairs, questions, (harmful, harmless) = load_pairs(), load_questions(), load_requests()
+        sentences = sorted({sentence for pair in pairs for sentence in pair.sentences})
+        likelihoods = dict(zip(sentences, self._all("sentences scored", self._log_likelihood, sentences), strict=True))
+        answers = self._ask("answers about people", [question.text for question in questions])
+        declined = self._ask("requests", [*harmful, *harmless])
+        return BiasReport(
+            model=self._spec.model,
+            embedding_model=self._spec.embedding_model,
+            preferences=preferences(pairs, likelihoods.__getitem__),
+            gaps=gaps(questions, answers),
+            associations=self._associations(),
+            refusals=refusals(declined[: len(harmful)], declined[len(harmful) :]),
+            extraction=self._extraction(),
+            personal_data=dict(sum((count_findings(text) for text in self._written), Counter())),
+        )
+
+    def _associations(self) -> tuple[Association, ...]:
+        model = self._spec.embedding_model
+        if model is None:
+            return ()
+        found = tuple(association(sets, self._models.embed(model, sets.words)) for sets in load_word_sets())
+        self._run.message(f"{len(found)} association tests of `{model}` are done.")
+        return found
+
+    def _extraction(self) -> Extraction | None:
+        card = self._run.resources.models.get(self._spec.model)
+        rows: list[ChatExample] = [] if card is None else training_rows(card, self._run)
+        if not rows:
+            return None
+        asked = [[{"role": turn.role, "content": turn.content} for turn in row.messages[:-1]] for row in rows]
+        return extraction(rows, self._all("training rows asked again", self._answer, asked))
+
+    def _ask(self, what: str, texts: Sequence[str]) -> list[str]:
+        answers = self._all(what, self._answer, [[{"role": "user", "content": text}] for text in texts])
+        self._written += answers
+        return answers
+
+    def _answer(self, messages: Messages) -> str:
+        try:
+            said = self._models.chat(
+                self._spec.model, messages, may_be_kept=False, temperature=0, seed=0, max_tokens=ANSWER_TOKENS
+            )
+        except NoAnswer:
+            return ""
+        return said.text
+
+    def _log_likelihood(self, text: str) -> float:
+        return self._models.log_likelihood(self._spec.model, text)
+
+    def _all(self, what: str, ask: Callable[[Asked], Said], asked: Sequence[Asked]) -> list[Said]:
+        """In their order. Looks between answers whether the job was cancelled."""
+        found = []
+        for answer in self._threads.map(ask, asked):
+            self._run.check()
+            found.append(answer)
+        self._run.metrics(f"{len(found)} {what}.", {what.replace(" ", "_"): len(found)})
+        return found
+
+
+def _write(report: BiasReport, folder: Path) -> None:
+    folder.mkdir(parents=True)
+    drawn: dict[str, bytes] = {"preferences": pictures.preferences(report.preferences)}
+    drawn |= {f"gap-{each.axis}-{each.measure}": pictures.groups(each) for each in report.gaps}
+    for name, picture in drawn.items():
+        (folder / f"{name}.svg").write_bytes(picture)
+    told: dict[str, Any] = report.model_dump(mode="json")
+    (folder / "report.json").write_text(json.dumps(told, indent=1))
+    (folder / "report.html").write_text(render("bias.html.j2", pictures=drawn, report=report))
