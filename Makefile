@@ -6,13 +6,14 @@ QUICK ?=
 ENGINE ?=
 WHAT ?=
 SECONDS ?=
+IMAGES ?=
 
 FLYWHEEL := .flywheel/envs/cli/bin/flywheel
 DEV := .flywheel/envs/dev/bin
 SERVICES := cli gateway engine worker
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test test-long lint lock clean bench-adapters bench-evaluate bench-fairness bench-finetune bench-gateway bench-routing bench-semantic-cache dashboards loadtest loadtest-soak loadtest-spike loadtest-stress manifests profile-gateway simulate-fleet
+.PHONY: help up down test test-long lint lock clean bench-adapters bench-evaluate bench-fairness bench-finetune bench-gateway bench-routing bench-semantic-cache dashboards loadtest loadtest-soak loadtest-spike loadtest-stress manifests profile-gateway prove-images sbom simulate-fleet validate-deploy
 
 help: ## Show this list.
 	@echo "Usage: make TARGET [VARIABLE=value]"
@@ -24,6 +25,7 @@ help: ## Show this list.
 	@echo "Variables of bench-gateway: QUICK=1 (fewer and shorter rounds, under 5 minutes), ENGINE=http://127.0.0.1:8100 (a vLLM to compare with)."
 	@echo "Variables of bench-routing: QUICK=1 (engines that only simulate a prefix cache, about a minute)."
 	@echo "Variables of simulate-fleet: QUICK=1 (small fleets, under a minute, no pictures)."
+	@echo "Variables of prove-images: IMAGES='gateway worker' (build only these, run nothing)."
 	@echo "Variables of profile-gateway: WHAT=pass-through or cache-hit."
 
 up: ## Install what is missing, start everything, print how to use it.
@@ -110,6 +112,19 @@ dashboards: ## Write Grafana's dashboards anew from deploy/observability/grafana
 manifests: ## Write anew what k8s/ makes of other files: the Helm chart and the Prometheus operator's rules.
 	@$(PYTHON) cli/bootstrap.py dev deploy
 	@$(DEV)/python -m k8s.make
+
+validate-deploy: ## Prove what can be proven of compose, images and Kubernetes without an engine or a cluster.
+	@$(PYTHON) cli/bootstrap.py $(SERVICES) dev deploy policies
+	@$(DEV)/python -m deploy.checks.validate
+
+prove-images: ## Execute the Dockerfile without an engine, and run the stack of docker-compose.yml out of what it makes. Needs root.
+	@$(PYTHON) cli/bootstrap.py cli deploy
+	@.flywheel/envs/deploy/bin/python -m deploy.prove.build $(IMAGES)
+	@$(if $(IMAGES),,.flywheel/envs/cli/bin/python -m deploy.prove.run)
+
+sbom: ## Write what each image's Python packages are to build/sbom, in CycloneDX's form.
+	@$(PYTHON) cli/bootstrap.py deploy
+	@.flywheel/envs/deploy/bin/python -m deploy.sbom
 
 clean: down ## Stop everything and remove environments, state and caches.
 	@rm -rf .flywheel .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

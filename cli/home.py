@@ -2,6 +2,7 @@
 
 import os
 import secrets
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,13 +49,15 @@ class Home:
             write_private(file, f"{PEPPER}={secrets.token_urlsafe(48)}\n")
         return dict(line.split("=", 1) for line in file.read_text().splitlines() if "=" in line)
 
-    def environment(self) -> dict[str, str]:
-        """The settings of a stack that lives in this folder, but for its ports."""
-        return self.secrets() | {
+    def environment(self, *, elsewhere: Collection[str] = ()) -> dict[str, str]:
+        """The settings of a stack that lives in this folder, but for its ports and what is said elsewhere."""
+        own = {
             "FLYWHEEL_HOME": str(self.folder),
             "FLYWHEEL_DATABASE_URL": f"sqlite:///{self.folder}/flywheel.db",
             "FLYWHEEL_ARTIFACTS_URL": f"file://{self.folder}/artifacts",
         }
+        secret = {} if PEPPER in elsewhere else self.secrets()
+        return secret | {name: value for name, value in own.items() if name not in elsewhere}
 
 
 def write_private(file: Path, text: str) -> None:

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cli.errors import CliError
 from cli.home import Home, write_private
-from contracts.settings import Settings
+from contracts.settings import SECRETS_DIR, Settings
 
 
 class LocalStack(BaseModel):
@@ -57,10 +57,15 @@ def find_endpoint() -> Endpoint:
 
 
 def stack_environment(home: Home) -> dict[str, str]:
-    """The settings of the local stack: what the environment says, else what the running stack uses."""
+    """The settings of the local stack: what the environment says, else what the running stack uses.
+
+    Those that are files in /run/secrets are left out, since `Settings` reads them there. A container has no other.
+    """
     stack = LocalStack.read(home)
     said = {name: value for name, value in os.environ.items() if name.startswith("FLYWHEEL_") and value}
-    return home.environment() | ({} if stack is None else stack.settings) | said
+    in_files = {file.name for file in SECRETS_DIR.glob("FLYWHEEL_*")}
+    used = {} if stack is None else stack.settings
+    return home.environment(elsewhere=in_files) | {k: v for k, v in used.items() if k not in in_files} | said
 
 
 def stack_settings(home: Home) -> Settings:

@@ -21,6 +21,11 @@ with helm_python.Chart.load(sys.argv[1]) as chart:
     chart.validate_schema(values)
     print(json.dumps(chart.render(values, name="flywheel", namespace=sys.argv[2])))
 """
+_LINT = """
+import json, sys, helm_python
+report = helm_python.lint(sys.argv[1], json.load(sys.stdin), strict=True, namespace="flywheel")
+print(json.dumps([each["error"] for each in report["messages"] if each["severity"] >= 2] + report["errors"]))
+"""
 
 Manifest = dict[str, Any]
 
@@ -38,6 +43,12 @@ def helm(values: Mapping[str, Any] | None = None, *, namespace: str = "flywheel"
     """The chart's manifests. Raises RenderFailed, also where the schema refuses the values."""
     rendered = _run([ENVIRONMENT / "python", "-c", _HELM, CHART, namespace], json.dumps(values or {}))
     return [each for text in json.loads(rendered).values() for each in manifests(text)]
+
+
+def lint(values: Mapping[str, Any]) -> list[str]:
+    """What `helm lint --strict` finds, warnings included. Raises RenderFailed."""
+    found: list[str] = json.loads(_run([ENVIRONMENT / "python", "-c", _LINT, CHART], json.dumps(values)))
+    return list(dict.fromkeys(found))
 
 
 def manifests(text: str) -> list[Manifest]:

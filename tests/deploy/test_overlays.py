@@ -9,20 +9,17 @@ import pytest
 import yaml
 
 from contracts.settings import Settings
+from deploy.checks.manifests import check_schemas, value_files, values
 from deploy.checks.network import Network, Peer
-from deploy.checks.render import ENVIRONMENT, KUSTOMIZATIONS, RenderFailed, helm
+from deploy.checks.render import KUSTOMIZATIONS, RenderFailed, helm, lint
 from deploy.checks.settings_names import variables
+from gateway.__main__ import SHUTDOWN_GRACE_S
 from inference.catalogue import Catalogue
 from k8s.make import made, plain_name
 from tests.debian import program
 from tests.deploy.rendered import container, find, rendered, settings, texts
 from tests.deploy.test_observability import OUR_METRIC, our_metrics
 from tests.processes import ROOT
-
-
-def check_schemas(*files: Path) -> subprocess.CompletedProcess[str]:
-    command = [ENVIRONMENT / "python", "-m", "deploy.checks.schemas", *files]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 def test_every_rendering_is_valid_and_a_misspelt_field_is_not(tmp_path: Path) -> None:
@@ -45,11 +42,9 @@ def test_every_rendering_is_valid_and_a_misspelt_field_is_not(tmp_path: Path) ->
     bad = tmp_path / "misspelt.yaml"
     bad.write_text(yaml.safe_dump_all(misspelt))
 
-    run = check_schemas(*files, chart, bad)
+    outcome = check_schemas([*files, chart, bad])
 
-    faults = [line for line in run.stdout.splitlines() if not line.endswith(" manifests")]
-    assert run.returncode == 1, run.stdout + run.stderr
-    assert [line.split(": ")[:2] for line in faults if not line.startswith("without a schema")] == [
+    assert [fault.split(": ")[:2] for fault in outcome.faults] == [
         ["misspelt.yaml", f"{each['kind']} {each['metadata']['name']}"] for each in misspelt
     ]
 
@@ -114,8 +109,18 @@ def test_values_of_the_chart_arrive_where_they_belong() -> None:
     assert find(chart, "PersistentVolumeClaim", "flywheel-files")["spec"]["storageClassName"] == "shared"
 
 
+@pytest.mark.parametrize("file", value_files(), ids=lambda file: file.stem)
+def test_files_of_values_are_taken_by_the_chart(file: Path) -> None:
+    assert lint(values(file)) == []
+    assert find(helm(values(file)), "Deployment", "gateway")
+
+
+def test_the_linter_finds_a_value_that_the_chart_does_not_know() -> None:
+    assert any("modle" in fault for fault in lint({"modle": "qwen3-8b"}))
+
+
 @pytest.mark.parametrize(
-    "values",
+    "wrong",
     [
         {"secrets": {}},
         {"secrets": {"existing": "mine"}, "settings": {"FLYWHEEL_REDIS_UR": "redis://elsewhere"}},
@@ -124,9 +129,9 @@ def test_values_of_the_chart_arrive_where_they_belong() -> None:
     ],
     ids=["no secrets", "unknown setting", "wrong type", "unknown value"],
 )
-def test_the_chart_refuses_values_that_cannot_be_meant(values: dict[str, Any]) -> None:
+def test_the_chart_refuses_values_that_cannot_be_meant(wrong: dict[str, Any]) -> None:
     with pytest.raises(RenderFailed):
-        helm(values)
+        helm(wrong)
 
 
 @pytest.mark.parametrize("name", KUSTOMIZATIONS)
@@ -147,6 +152,15 @@ def test_engines_get_the_time_that_they_need_to_start_and_to_drain(name: str) ->
     probe = container(engine)["startupProbe"]
     assert probe["periodSeconds"] * probe["failureThreshold"] > start_s
     assert engine["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] > drain_s
+
+
+@pytest.mark.parametrize("name", KUSTOMIZATIONS)
+def test_gateways_are_let_drain_and_end_their_answers(name: str) -> None:
+    gateway = find(rendered(name), "Deployment", "gateway")
+    drain_s = float(settings(rendered(name), gateway)["FLYWHEEL_GATEWAY__DRAIN_S"])
+    probe = container(gateway)["readinessProbe"]
+    assert drain_s > probe["periodSeconds"]
+    assert gateway["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] > drain_s + SHUTDOWN_GRACE_S
 
 
 def test_engines_on_gpus_have_a_model_of_their_catalogue_and_its_weights() -> None:
