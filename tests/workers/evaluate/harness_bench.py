@@ -75,19 +75,20 @@ def straight(wanted: dict[str, Any], *, timeout_s: float = 300) -> dict[str, Any
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def figures(scores: list[dict[str, Any]]) -> dict[str, float | None]:
-    """Every value and every standard error, by names that are alike in both."""
+def figures(scores: list[dict[str, Any]]) -> dict[str, float]:
+    """Every value, and every standard error that is known, by names that are alike in both."""
     told = {}
     for each in scores:
         told[f"{each['task']} {each['metric']},{each['filter']}"] = each["value"]
-        told[f"{each['task']} {each['metric']}_stderr,{each['filter']}"] = each["stderr"]
+        if each["stderr"] is not None:
+            told[f"{each['task']} {each['metric']}_stderr,{each['filter']}"] = each["stderr"]
     return told
 
 
-def straight_figures(results: dict[str, Any]) -> dict[str, float | None]:
+def straight_figures(results: dict[str, Any]) -> dict[str, float]:
     return {
-        f"{task} {name}": None if value == "N/A" else value
+        f"{task} {name}": value
         for task, found in results["results"].items()
         for name, value in found.items()
-        if "," in name
+        if "," in name and value != "N/A"
     }
