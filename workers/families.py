@@ -3,7 +3,7 @@
 Importing a family must cost nothing: what is heavy (torch) is imported when the family runs, after the fork.
 """
 
-from workers.compress.study import study
+from workers.compress.families import study
 from workers.evaluate.families import EVALUATION
 from workers.finetune.families import FINE_TUNING
 from workers.registry import JobFamilies

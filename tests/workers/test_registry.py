@@ -1,5 +1,9 @@
+import subprocess
+import sys
+
 import pytest
 
+from tests.processes import ROOT
 from tests.workers.conftest import CountSpec
 from workers.families import all_families
 from workers.registry import JobFamilies, job_family
@@ -35,3 +39,14 @@ def test_two_families_cannot_share_a_name() -> None:
 
 def test_every_family_can_be_named_without_the_libraries_that_it_runs_on() -> None:
     assert all_families().get("finetune.supervised").name == "finetune.supervised"
+
+
+def test_knowing_every_family_imports_nothing_heavy() -> None:
+    """The worker's parent forks for each job, and should be small and have no threads of a library."""
+    heavy = ("torch", "numpy", "scipy", "sklearn", "openai", "matplotlib", "nltk")
+    code = (
+        "import sys; from workers.families import all_families; all_families(); "
+        f"print([name for name in {heavy!r} if name in sys.modules])"
+    )
+    told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "[]"

@@ -1,4 +1,4 @@
-"""The job family `compress.study`: makes variants of a model one after the other, measures each by really serving it,
+"""A study: makes variants of a model one after the other, measures each by really serving it,
 and tells which are worth having."""
 
 import time
@@ -10,7 +10,7 @@ import structlog
 from contracts.chat_dataset import ChatExample
 from contracts.datasets import NumberedRow, TextRow
 from contracts.models import ModelCard
-from contracts.studies import BASELINE, STUDY_FAMILY, VARIANT_FIELD, StudySpec, Variant, VariantResult, WithAdapter
+from contracts.studies import BASELINE, VARIANT_FIELD, StudySpec, Variant, VariantResult, WithAdapter
 from workers.bench import Bench
 from workers.compress.conclusion import conclude
 from workers.compress.engine import EngineProgram, NotServed, OwnEngine
@@ -22,7 +22,6 @@ from workers.compress.state import StudyState
 from workers.compress.told import CannotMake
 from workers.finetune.files import fetch_file, load_rows
 from workers.finetune.task import DataFile
-from workers.registry import job_family
 from workers.run import JobFailed, JobResult, JobRun
 from workers.weights import weights_of
 
@@ -32,8 +31,7 @@ MOST_GENERATIONS = 16
 log = structlog.get_logger(__name__)
 
 
-@job_family(STUDY_FAMILY)
-def study(spec: StudySpec, run: JobRun) -> JobResult:
+def run_study(spec: StudySpec, run: JobRun) -> JobResult:
     """A variant that cannot be made or served is told with its reason, and the study goes on.
 
     A study that is taken up again keeps every variant that was finished. Raises JobFailed where the model itself cannot

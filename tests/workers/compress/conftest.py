@@ -19,7 +19,7 @@ from store.files import FileRepository
 from tests.processes import ROOT
 from tests.workers.conftest import Workshop
 from workers.bench import Bench
-from workers.compress.study import study
+from workers.compress.families import study
 
 STAND_IN = ROOT / "tests" / "inference" / "stand_in"
 BASE = "smollm2-135m-instruct"

@@ -10,7 +10,7 @@ from contracts.serving import SERVING_FILE
 from contracts.studies import BASELINE
 from tests.gateway.conftest import wait_until
 from tests.workers.compress.conftest import BASE, QUICKER_ENGINE, Laboratory
-from workers.compress.study import study
+from workers.compress.families import study
 
 pytestmark = pytest.mark.timeout(120)
 
