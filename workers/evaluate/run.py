@@ -30,6 +30,8 @@ from workers.weights import weights_of
 
 SAVE_EVERY_S = 2.0
 LOOK_EVERY_S = 0.2
+ROW_LATE_S = 3.0
+"""A run's row is written just after its job's, which a worker may take up in between."""
 MOST_ERRORS = 20
 """So many rows in a row without an answer, from the first one on, and the run ends: none would be answered."""
 
@@ -175,6 +177,11 @@ def _outlook(of_run: EvalRun, items: Sequence[EvalItem]) -> str:
 
 def _found(spec: EvalRunSpec, run: JobRun) -> tuple[EvalRun, Eval]:
     of_run = run.resources.evals.run(spec.run)
+    deadline = time.monotonic() + ROW_LATE_S
+    while of_run is None and time.monotonic() < deadline:
+        run.check()
+        time.sleep(LOOK_EVERY_S)
+        of_run = run.resources.evals.run(spec.run)
     of = None if of_run is None else run.resources.evals.get(of_run.eval, tenant=run.job.tenant)
     if of_run is None or of is None:
         raise JobFailed("run_deleted", "The run was deleted.")

@@ -208,3 +208,19 @@ def test_a_models_card_tells_what_was_measured_and_what_was_not(evaluations: Eva
     assert "How good it is" not in after
     with pytest.raises(NotFoundError):
         card("nobody")
+
+
+def test_a_worker_that_is_quicker_than_the_runs_row_waits_for_it(evaluations: Evaluations):
+    run = evaluations.client.evals.runs.create(evaluations.create(EXACT), data_source=evaluations.sampled())  # type: ignore[arg-type]
+    row, job = evaluations.rows.run(run.id), evaluations.job_of(run.id)
+    of = evaluations.rows.get(run.eval_id, tenant=job.tenant)
+    assert row is not None
+    assert of is not None
+    evaluations.rows.delete_run(run.id)
+    working = evaluations.workshop.start(job, evaluate_run)
+    wait_until(lambda: evaluations.workshop.now(job).status == "running")
+    evaluations.rows.add_run(
+        run.id, of=of, job=job.id, name=row.name, data_source=row.data_source, baseline=None, metadata={}
+    )
+    working.result(30)
+    assert evaluations.workshop.now(job).status == "succeeded"
