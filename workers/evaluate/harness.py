@@ -52,11 +52,13 @@ class Telling:
     def __init__(self, run: JobRun, task: str, place: int, tasks: int) -> None:
         self._run, self._task, self._which = run, task, f"task {place + 1} of {tasks}"
         self._told_at = self._started_at = time.monotonic()
+        self._answered = 0
 
     def __call__(self, answered: int, of: int) -> None:
         now = time.monotonic()
-        if now - self._told_at < TELL_EVERY_S:
+        if now - self._told_at < TELL_EVERY_S or answered == self._answered:
             return
+        self._answered = answered
         self._told_at = now
         rate = answered / (now - self._started_at)
         self._run.metrics(
