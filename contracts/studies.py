@@ -296,8 +296,10 @@ VariantStatus = Literal["measured", "failed", "not_served", "not_begun"]
 
 class VariantResult(BaseModel):
     """`not_served`: it was made, and no engine here serves it. `not_begun`: the study's time was over.
-    `card` is of those whose weights are kept: it is in the
-    registry for the recommended one, and can be put there for the others."""
+
+    `card` is of those whose weights are kept: it is in the registry for the recommended one, and can be put there for
+    the others.
+    """
 
     model_config = ConfigDict(frozen=True)
 
