@@ -7,7 +7,7 @@ from rich.text import Text
 from cli.tables import make_table, print_table
 
 GIB, MIB = 1 << 30, 1 << 20
-COLOURS = {"measured": "default", "not_served": "yellow", "failed": "red"}
+COLOURS = {"measured": "default", "not_served": "yellow", "not_begun": "yellow", "failed": "red"}
 
 
 def print_study(study: dict[str, Any]) -> None:

@@ -208,6 +208,9 @@ class StudyPlan(_Part):
     measurement: Measurement = Measurement()
     sampling: Sampling = Sampling()
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    max_minutes: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="Minutes after which no further variant is begun; the study then ends with those it has."
+    )
 
     @field_validator("variants")
     @classmethod
@@ -288,12 +291,15 @@ class Figures(BaseModel):
         return next(load for load in self.loads if load.streams == streams)
 
 
-VariantStatus = Literal["measured", "failed", "not_served"]
+VariantStatus = Literal["measured", "failed", "not_served", "not_begun"]
 
 
 class VariantResult(BaseModel):
-    """`not_served`: it was made, and no engine here serves it. `card` is of those whose weights are kept: it is in the
-    registry for the recommended one, and can be put there for the others."""
+    """`not_served`: it was made, and no engine here serves it. `not_begun`: the study's time was over.
+
+    `card` is of those whose weights are kept: it is in the registry for the recommended one, and can be put there for
+    the others.
+    """
 
     model_config = ConfigDict(frozen=True)
 

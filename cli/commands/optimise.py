@@ -42,6 +42,9 @@ def optimise(
         Path | None, typer.Option(help="Text or conversations to learn from; the model's own words if left out.")
     ] = None,
     plan: Annotated[Path | None, typer.Option(help="A YAML file with `variants` and other fields of a study.")] = None,
+    max_minutes: Annotated[
+        float | None, typer.Option(help="Begin no further variant after so many minutes, and end with those there are.")
+    ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Follow the study to its end.")] = False,
     report: Folder = None,
 ) -> None:
@@ -49,6 +52,8 @@ def optimise(
     body: dict[str, Any] = {"model": model, "target": target, **_read_plan(plan)}
     asked = {"max_ttft_ms": max_ttft_ms, "min_score": min_score, "max_memory_gib": max_memory_gib}
     body["constraints"] = body.get("constraints", {}) | {name: it for name, it in asked.items() if it is not None}
+    if max_minutes is not None:
+        body["max_minutes"] = max_minutes
     _install_compress()
     with openai_client() as client:
         for field, file in (("conversations_file", held_out), ("text_file", text), ("training_file", train)):

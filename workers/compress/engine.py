@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -24,7 +25,9 @@ HEALTH_POLL_S = 0.25
 ANSWER_TIMEOUT_S = 600.0
 STOP_S = 5.0
 ROOT = Path(__file__).parents[2]
-SIGNS_OF_A_REASON = ("Error:", "Exception:", "error:")
+RAISED = re.compile(r"[A-Za-z_][\w.]*(Error|Exception)\b: ")
+PREFIX = re.compile(r"^(\([^)]*\) )?(ERROR \S+ \S+ \[[^\]]*\] ?)?")
+MOST_REASONS, LONGEST_REASON = 3, 500
 EMPTY_REASONS = ("Engine core initialization failed", "See stack trace", "WorkerProc initialization failed")
 
 
@@ -113,12 +116,21 @@ def _wait_until_healthy(process: subprocess.Popen[bytes], port: int, timeout_s: 
 
 
 def reason_in(log: Path) -> str:
-    """Of vLLM's log: the first error, as those that follow only tell that there was one."""
+    """Of vLLM's log: the first error that was raised, as those that follow only tell that there was one."""
     lines = log.read_text(errors="replace").splitlines()
-    said = [line.split("] ", 1)[-1].strip() for line in lines if any(sign in line for sign in SIGNS_OF_A_REASON)]
-    reasons = [line for line in said if not any(empty in line for empty in EMPTY_REASONS)]
-    words = [line.strip() for line in lines if line.strip()]
-    return (reasons or said or words or ["vLLM ended without a word."])[0][:400]
+    words = [_without_prefix(line) for line in lines if line.strip()]
+    raised = [word for word in words if RAISED.match(word)]
+    reasons = [word for word in raised if not any(empty in word for empty in EMPTY_REASONS)]
+    reason = (reasons or raised or words[-1:] or ["vLLM ended without a word."])[0]
+    if reason.endswith(":"):  # what it was is in the next lines
+        begins = words.index(reason) + 1
+        reason = " ".join([reason, *words[begins : begins + MOST_REASONS]])
+    return reason[:LONGEST_REASON]
+
+
+def _without_prefix(line: str) -> str:
+    """Lines of vLLM's processes begin with their name, a level, a time and a place in the code."""
+    return PREFIX.sub("", line).strip()
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -11,7 +11,6 @@ from contracts.studies import Interval
 from workers.compress.engine import OwnEngine
 from workers.compress.threads import all_at_once
 from workers.evaluate.bootstrap import paired
-from workers.evaluate.similarity import chrf
 from workers.run import JobRun
 
 WINDOW_TOKENS = 256
@@ -79,6 +78,8 @@ def _loss(engine: OwnEngine, window: list[int]) -> float:
 
 
 def _score(engine: OwnEngine, example: ChatExample, context_length: int, longest: int) -> float:
+    from workers.evaluate.similarity import chrf  # may load libraries; a worker's parent must not
+
     turns: list[dict[str, Any]] = [{"role": turn.role, "content": turn.content} for turn in example.messages]
     reference = example.messages[-1].content
     asked = engine.ask("/tokenize", {"messages": turns[:-1], "add_generation_prompt": True})["tokens"]

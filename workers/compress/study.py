@@ -43,17 +43,20 @@ def run_study(spec: StudySpec, run: JobRun) -> JobResult:
             "This worker has no vLLM to measure with. FLYWHEEL_WORKER__ENGINE_PYTHON names an environment with it."
         )
         raise JobFailed("no_engine", message)
-    began_at = time.monotonic()
     base = _card(spec.model, run)
     with run.validating_files():
         held_out = _held_out(spec, base, run)
     work = Study(spec, base, held_out, bench, run)
     work.measure_baseline()
     for number, variant in enumerate(spec.variants, start=1):
-        if work.state.finished(variant.name) is None:
+        if work.state.finished(variant.name) is not None:
+            continue
+        if work.is_time_over:
+            work.leave(variant)
+        else:
             run.message(f"Variant {number} of {len(spec.variants)}: {variant.name} ({variant.technique}).")
             work.try_variant(variant)
-    return conclude(spec, base, work.state, run, seconds=work.state.earlier_s + time.monotonic() - began_at)
+    return conclude(spec, base, work.state, run, seconds=work.seconds())
 
 
 class Study:
@@ -97,11 +100,19 @@ class Study:
         )
         self._finish(result, None, scores=measured.scores)
 
+    @property
+    def is_time_over(self) -> bool:
+        limit = self._spec.max_minutes
+        return limit is not None and self.seconds() > 60 * limit
+
+    def leave(self, variant: Variant) -> None:
+        """For want of time."""
+        reason = f"The study's {self._spec.max_minutes:g} minutes were over."
+        self._finish(_of(variant).model_copy(update={"status": "not_begun", "reason": reason}), None)
+
     def try_variant(self, variant: Variant) -> None:
         """Makes and measures it, and keeps what came of it."""
-        details = variant.model_dump(exclude={"name", "technique"}, exclude_none=True)
-        result = VariantResult(name=variant.name, technique=variant.technique, details=details, status="failed")
-        folder, began_at = self.state.folder_for(variant.name), time.monotonic()
+        result, folder, began_at = _of(variant), self.state.folder_for(variant.name), time.monotonic()
         try:
             made = self._make(variant, folder)
             made_s = time.monotonic() - began_at
@@ -142,17 +153,27 @@ class Study:
         run.message(f"Collected {len(sequences)} samples of at most {spec.sampling.tokens} tokens.")
 
     def _finish(self, result: VariantResult, weights: Path | None, *, scores: list[float] | None = None) -> None:
-        seconds = self._earlier_s + time.monotonic() - self._began_at
-        self.state.finish(result, weights, seconds=seconds, scores=scores)
+        self.state.finish(result, weights, seconds=self.seconds(), scores=scores)
         self._run.metrics(_in_words(result), {VARIANT_FIELD: result.model_dump(mode="json")})
+
+    def seconds(self) -> float:
+        """Of all attempts, as far as they came to something."""
+        return self._earlier_s + time.monotonic() - self._began_at
 
     def _log(self, name: str) -> Path:
         return self._run.scratch / f"{name}.engine.log"
 
 
+def _of(variant: Variant) -> VariantResult:
+    """What is known before anything was tried."""
+    details = variant.model_dump(exclude={"name", "technique"}, exclude_none=True)
+    return VariantResult(name=variant.name, technique=variant.technique, details=details, status="failed")
+
+
 def _in_words(result: VariantResult) -> str:
     if (figures := result.figures) is None:
-        return f"{result.name} was {'not served' if result.status == 'not_served' else 'not made'}: {result.reason}"
+        what = {"not_served": "not served", "not_begun": "not begun"}.get(result.status, "not made")
+        return f"{result.name} was {what}: {result.reason}"
     rate, many = figures.at(1).tokens_per_second.median, figures.loads[-1]
     return (
         f"{result.name}: score {figures.score.mean:.3f}, perplexity {figures.perplexity.mean:.1f}, {rate:.1f} tokens/s "

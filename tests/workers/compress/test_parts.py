@@ -48,7 +48,7 @@ def test_the_power_of_gpus_is_added_up(tmp_path: Path):
     assert 0.2 * 150.5 < meter.joules <= lasted_s * 150.5
 
 
-LOG = """INFO starting
+LOG = """(APIServer pid=3) WARNING 11-26 23:09:18 [system_utils.py:255] It can cause errors like `OSError: Too many`.
 (Worker pid=7) ERROR 11-26 23:10:42 [multiproc_executor.py:953] AttributeError: 'NoneType' object has no attribute 'x'
 (EngineCore pid=4) ERROR 11-26 [core.py:1] Exception: WorkerProc initialization failed due to an exception
 RuntimeError: Engine core initialization failed. See root cause above.

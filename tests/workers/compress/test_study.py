@@ -87,6 +87,13 @@ def test_what_cannot_be_made_or_served_is_told_and_the_study_goes_on(
     assert results["plain"].status == "measured"
 
 
+def test_a_study_whose_time_is_over_ends_with_what_it_has(laboratory: Laboratory):
+    job = laboratory.job(PLAIN, max_minutes=0.001)
+    assert laboratory.run(job).status == "succeeded"
+    assert laboratory.results(job)["plain"].status == "not_begun"
+    assert laboratory.report(job).recommendation.variant == BASELINE
+
+
 def test_a_study_whose_model_is_not_served_fails_in_words(laboratory: Laboratory, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("FAKE_VLLM_REFUSES", "--model")
     ended = laboratory.run(laboratory.job(PLAIN))
