@@ -63,9 +63,9 @@ def stack_environment(home: Home) -> dict[str, str]:
     """
     stack = LocalStack.read(home)
     said = {name: value for name, value in os.environ.items() if name.startswith("FLYWHEEL_") and value}
-    in_files = {file.name for file in SECRETS_DIR.glob("FLYWHEEL_*")}
+    elsewhere = said.keys() | {file.name for file in SECRETS_DIR.glob("FLYWHEEL_*")}
     used = {} if stack is None else stack.settings
-    return home.environment(elsewhere=in_files) | {k: v for k, v in used.items() if k not in in_files} | said
+    return home.environment(elsewhere=elsewhere) | {k: v for k, v in used.items() if k not in elsewhere} | said
 
 
 def stack_settings(home: Home) -> Settings:

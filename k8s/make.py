@@ -20,7 +20,7 @@ from deploy.checks.settings_names import variables
 MADE = "# Made by `make manifests` from {}. Do not edit.\n"
 RULES = REPOSITORY / "deploy/observability/rules"
 MONITORING = REPOSITORY / "k8s/components/monitoring/rules.yaml"
-WORKLOADS = ("gateway", "engine", "worker", "releases", "valkey")
+WORKLOADS = ("gateway", "engine", "worker", "releases", "cli", "valkey")
 COUNTED = ("engine", "worker", "releases")
 QUANTITY = {"type": ["string", "number"], "pattern": r"^[0-9.]+(m|[KMGT]i?)?$"}
 

@@ -5,9 +5,9 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-Manifest = dict[str, Any]
+from deploy.checks.render import Manifest, pod_template
+
 Labels = Mapping[str, str]
 
 
@@ -28,9 +28,9 @@ class Network:
         rendered = list(manifests)
         self._policies = [each["spec"] for each in rendered if each["kind"] == "NetworkPolicy"]
         self.pods = {
-            each["metadata"]["name"]: Peer(each["metadata"]["name"], _pod_labels(each))
+            each["metadata"]["name"]: Peer(each["metadata"]["name"], template["metadata"]["labels"])
             for each in rendered
-            if "template" in each.get("spec", {})
+            if (template := pod_template(each)) is not None
         }
 
     def may(self, source: Peer, target: Peer, port: int, *, protocol: str = "TCP") -> bool:
@@ -93,8 +93,3 @@ def _meets(expression: Manifest, labels: Labels) -> bool:
             return value is None
         case unknown:
             raise ValueError(f"unknown operator {unknown}")
-
-
-def _pod_labels(workload: Manifest) -> Labels:
-    labels: Labels = workload["spec"]["template"]["metadata"]["labels"]
-    return labels

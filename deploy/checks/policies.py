@@ -28,11 +28,11 @@ class Exemption:
 EXEMPTIONS = (
     Exemption(
         "CKV_K8S_8",
-        r"\.(engine|worker|releases|trainers)$",
+        r"\.(engine|worker|releases|trainers|cli)$",
         "each watches itself, and ends if it must",
     ),
     Exemption("CKV_K8S_8", r"\.postgresql$", "for trying out; a slow recovery must not be cut off"),
-    Exemption("CKV_K8S_9", r"\.(worker|releases|trainers)$", "serves nothing, so nobody asks whether it is ready"),
+    Exemption("CKV_K8S_9", r"\.(worker|releases|trainers|cli)$", "serves nothing, so nobody asks whether it is ready"),
     Exemption("CKV_K8S_11", r"", "a CPU limit slows a pod down while the node is idle; requests share it out"),
     Exemption("CKV_K8S_15", r"", "a tag is a version and never moves, so pulling again brings nothing"),
     Exemption("CKV_K8S_35", r"", "namespaces hold our pods alone, and Kustomize renames the Secret when it changes"),

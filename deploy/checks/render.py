@@ -55,6 +55,13 @@ def manifests(text: str) -> list[Manifest]:
     return [each for each in yaml.safe_load_all(text) if each is not None]
 
 
+def pod_template(manifest: Manifest) -> Manifest | None:
+    """Of a workload, whatever its kind; None of what has no pods."""
+    spec = manifest.get("spec", {})
+    template: Manifest | None = spec.get("jobTemplate", {}).get("spec", spec).get("template")
+    return template
+
+
 def with_secrets(folder: Path) -> Path:
     """A copy of k8s/ in which an operator has filled in the secrets that no repository holds."""
     copy = folder / "k8s"

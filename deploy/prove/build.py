@@ -66,8 +66,8 @@ class Builder:
         """Raises StepFailed, CannotBuild, NotUnderstood."""
         if name not in self._built:
             stage = self._stages[name]
-            image = self._start(stage)
             started_at, others = time.monotonic(), sum(self.seconds.values())
+            image = self._start(stage)
             for instruction in stage.instructions:
                 image = self._execute(image, instruction)
             self._built[name] = image

@@ -12,8 +12,9 @@ from tests.processes import ROOT
 
 OBSERVABILITY = ("prometheus", "grafana", "otel-collector")
 GPU = ("engine-gpu", "worker-gpu")
-OURS = ("migrate", "engine", "engine-embeddings", "gateway", "worker", "releases", "cli", *GPU)
-PROFILES = ("embeddings", "gpu", "observability", "postgres", "tools")
+DEV = ("gateway-dev", "worker-dev")
+OURS = ("migrate", "engine", "engine-embeddings", "gateway", "worker", "releases", "cli", *GPU, *DEV)
+PROFILES = ("dev", "embeddings", "gpu", "observability", "postgres", "tools")
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +70,7 @@ def test_named_volumes_are_declared_and_state_is_shared(services: dict[str, Any]
 
 def test_only_gateway_and_charts_can_be_reached_and_from_this_machine_alone(services: dict[str, Any]) -> None:
     ports = {name: service["ports"] for name, service in services.items() if "ports" in service}
-    assert list(ports) == ["gateway", "prometheus", "grafana"]
+    assert list(ports) == ["gateway", "gateway-dev", "prometheus", "grafana"]
     assert all(port.startswith("127.0.0.1:") for (port,) in ports.values())
 
 
@@ -85,11 +86,21 @@ def test_docker_compose_accepts_it(profiles: tuple[str, ...]) -> None:
 
 def test_secrets_reach_only_those_who_need_them_and_are_in_no_variable(services: dict[str, Any]) -> None:
     holders = {name for name, service in services.items() if "FLYWHEEL_AUTH__PEPPER" in service.get("secrets", [])}
-    assert holders == {"gateway", "cli", "worker", "worker-gpu"}
+    assert holders == {"gateway", "cli", "worker", "worker-gpu", *DEV}
     assert all(not services[name]["secrets"] for name in OBSERVABILITY)
     variables_set = {variable for service in services.values() for variable in service.get("environment", {})}
     assert not variables_set & {"FLYWHEEL_AUTH__PEPPER", "FLYWHEEL_DATABASE_URL", "POSTGRES_PASSWORD"}
     assert "deploy/secrets/" in (ROOT / ".gitignore").read_text().splitlines()
+
+
+@pytest.mark.parametrize("name", DEV)
+def test_development_runs_and_watches_all_code_that_the_image_has(services: dict[str, Any], name: str) -> None:
+    stage = re.split(r"^FROM ", (ROOT / "deploy/Dockerfile").read_text(), flags=re.MULTILINE)
+    (image,) = [each for each in stage if each.startswith(f"base AS {services[name]['build']['target']}\n")]
+    code = re.findall(r"^COPY (\w+)/ \1/$", image, re.MULTILINE)
+    assert {f"./{folder}:/app/{folder}:ro" for folder in code} < set(services[name]["volumes"])
+    watched = services[name]["develop"]["watch"]
+    assert watched == [{"action": "restart", "path": f"./{folder}"} for folder in code]
 
 
 def test_what_the_dockerfile_copies_is_let_through() -> None:

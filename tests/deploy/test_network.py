@@ -16,7 +16,7 @@ PORTS = {"gateway": 8000, "engine": 8100, "valkey": 6379}
 
 BASE = {
     *(("gateway", "engine"), ("worker", "engine"), ("worker", "gateway")),
-    *((service, "valkey") for service in SERVICES),
+    *((service, "valkey") for service in (*SERVICES, "cli")),
     *((peer.name, "gateway") for peer in (ANYBODY, PROMETHEUS)),
     (PROMETHEUS.name, "engine"),
 }
@@ -43,8 +43,8 @@ def connections(name: str) -> set[tuple[str, str]]:
         ("trainers", BASE | TRAINERS),
         ("overlays/cpu", BASE),
         ("overlays/gpu", BASE),
-        ("overlays/production", BASE),
-        ("overlays/local", BASE | {(service, "postgresql") for service in (*SERVICES, "migrate")}),
+        ("overlays/production", BASE | {("evals", "gateway")}),
+        ("overlays/local", BASE | {(service, "postgresql") for service in (*SERVICES, "migrate", "cli")}),
     ],
 )
 def test_exactly_these_may_connect(name: str, expected: set[tuple[str, str]]) -> None:
@@ -62,6 +62,14 @@ def test_state_and_weights_can_be_had_from_outside_and_nothing_else(name: str) -
         assert network.may(network.pods[service], ANYBODY, 53, protocol="UDP")
     assert not network.may(network.pods["valkey"], INTERNET, 443)
     assert not network.may(INTERNET, network.pods["engine"], 8100)
+
+
+def test_a_backup_reaches_the_database_and_buckets_and_nothing_reaches_it() -> None:
+    network = Network(rendered("overlays/production"))
+    assert network.may(network.pods["backup"], INTERNET, 5432)
+    assert network.may(network.pods["backup"], INTERNET, 443)
+    assert not network.may(network.pods["evals"], INTERNET, 443)
+    assert not any(network.may(peer, network.pods["backup"], 80) for peer in (ANYBODY, PROMETHEUS, INTRUDER))
 
 
 def test_trainers_meet_on_any_port_and_nobody_else_reaches_them() -> None:

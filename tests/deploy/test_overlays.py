@@ -1,5 +1,6 @@
 """What an operator applies: every overlay and the chart, as kustomize and Helm render them."""
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -8,10 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
+from cli.evaluation.spec import read_spec
 from contracts.settings import Settings
 from deploy.checks.manifests import check_schemas, value_files, values
 from deploy.checks.network import Network, Peer
-from deploy.checks.render import KUSTOMIZATIONS, RenderFailed, helm, lint
+from deploy.checks.render import KUSTOMIZATIONS, RenderFailed, helm, lint, pod_template
 from deploy.checks.settings_names import variables
 from gateway.__main__ import SHUTDOWN_GRACE_S
 from inference.catalogue import Catalogue
@@ -217,6 +219,51 @@ def test_engines_scale_by_metrics_that_exist(tmp_path: Path) -> None:
     assert "replicas" not in find(production, "Deployment", "engine")["spec"]
 
 
+def test_backups_are_made_of_what_gateways_use_and_old_ones_go_last() -> None:
+    job = pod_template(find(rendered("overlays/production"), "CronJob", "backup"))
+    assert job is not None
+    (only,) = job["spec"]["containers"]
+    gateway = container(find(rendered("overlays/production"), "Deployment", "gateway"))
+    assert only["envFrom"] == gateway["envFrom"]
+    assert only["command"][:2] == ["sh", "-euc"]
+    script = only["command"][2]
+    assert script.index("python -m cli backup") < script.index("-exec rm")
+    told = {each["name"]: each["value"] for each in only["env"]}
+    assert told["BACKUP_TO"] in {each["mountPath"] for each in only["volumeMounts"]}
+
+
+def test_a_failed_backup_leaves_old_ones_and_a_good_one_prunes_them(tmp_path: Path) -> None:
+    """The CronJob's own script, with a `python` that makes the backup or fails."""
+    job = pod_template(find(rendered("overlays/production"), "CronJob", "backup"))
+    assert job is not None
+    script = job["spec"]["containers"][0]["command"][2]
+    backups, python = tmp_path / "backups", tmp_path / "bin/python"
+    for folder in (python.parent, backups / "2020-01-01T02-30-00", backups / "lost+found"):
+        folder.mkdir(parents=True)
+        os.utime(folder, (0, 0))
+    said = {"PATH": f"{python.parent}:/usr/bin:/bin", "BACKUP_TO": str(backups), "KEEP_DAYS": "14"}
+    for ends, left in ((1, 1), (0, 0)):
+        python.write_text(f'#!/bin/sh\n[ "$*" != "${{*#-m cli backup }}" ] && exit {ends}\nexit 9\n')
+        python.chmod(0o755)
+        done = subprocess.run(["sh", "-euc", script], env=said, check=False)
+        assert done.returncode == ends
+        assert len(list(backups.glob("2020*"))) == left
+    assert (backups / "lost+found").exists()
+
+
+def test_the_nightly_eval_can_be_read_and_asks_the_model_that_is_served() -> None:
+    spec, rows = read_spec(ROOT / "k8s/components/evals/eval.yaml")
+    assert spec.criteria
+    assert rows
+    production = rendered("overlays/production")
+    job = pod_template(find(production, "CronJob", "evals"))
+    assert job is not None
+    (only,) = job["spec"]["containers"]
+    assert only["command"][-1] == container(find(production, "Deployment", "engine"))["command"][-1]
+    (config,) = (each["configMap"]["name"] for each in job["spec"]["volumes"] if "configMap" in each)
+    assert find(production, "ConfigMap", config)["data"].keys() == {"eval.yaml", "rows.jsonl"}
+
+
 def test_monitors_find_the_services_and_name_jobs_as_the_rules_do() -> None:
     production = rendered("overlays/production")
     for monitor in (each for each in production if each["kind"] == "ServiceMonitor"):
@@ -248,9 +295,9 @@ def test_the_quota_holds_every_workload_at_its_most() -> None:
     }
     needed: dict[str, float] = {}
     for each in production:
-        if "template" in each.get("spec", {}):
+        if (template := pod_template(each)) is not None:
             count = most.get(each["metadata"]["name"], each["spec"].get("replicas", 1))
-            resources = container(each)["resources"]
+            resources = template["spec"]["containers"][0]["resources"]
             for kind, name in [("requests", "cpu"), ("requests", "memory"), ("limits", "memory")]:
                 key = f"{kind}.{name}"
                 needed[key] = needed.get(key, 0) + count * quantity(resources[kind][name])
