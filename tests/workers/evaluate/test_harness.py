@@ -49,7 +49,13 @@ def harness(
     return HarnessBench(Serving(serving.gateway, engine), tokenizer, tmp_path, serving.gateway.new_key())
 
 
-@pytest.mark.parametrize("fields", [{}, {"num_fewshot": 2, "apply_chat_template": True}], ids=["plain", "chat"])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        pytest.param({}, id="plain"),
+        pytest.param({"num_fewshot": 2, "apply_chat_template": True}, id="chat", marks=pytest.mark.long),
+    ],
+)
 def test_scores_are_those_of_the_harness_straight_at_the_engine(harness: HarnessBench, fields: dict):
     run = harness.work(harness.create(tasks=KINDS, limit=6, **fields))
     assert run["status"] == "succeeded", run
