@@ -65,7 +65,7 @@ def test_a_spec_out_of_bounds_is_refused(fields: dict[str, Any]) -> None:
         {"type": "json_schema", "name": "slow", "schema": {"properties": {"a": {"pattern": "(a+)+"}}}},
         {"type": "length", "name": "none", "minimum": 5, "maximum": 4},
         {"type": "text_similarity", "name": "s", "input": "a", "reference": "b", "evaluation_metric": "cosine"},
-        {"type": "regex", "name": "a b", "pattern": "a"},
+        {"type": "regex", "name": "", "pattern": "a"},
     ],
 )
 def test_a_grader_that_could_not_be_run_safely_is_refused(grader: dict[str, Any]) -> None:
