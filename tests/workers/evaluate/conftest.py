@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 from openai import OpenAI
+from sqlalchemy import update
 
 from contracts.evals import EvalRun
-from contracts.jobs import Job
+from contracts.jobs import FINAL_STATUSES, Job
 from store.evals import EvalRepository
 from store.keys import NewApiKey
+from store.tables import JobRow
 from tests.gateway.conftest import MODEL, Serving, embedder, redis_sync, serving
 from tests.gateway_process import GatewayProcess
 from tests.workers.conftest import Workshop
@@ -78,8 +80,11 @@ class Evaluations:
 
 @pytest.fixture
 def gateway(redis_url: str, _gateways: Callable[..., GatewayProcess], request: pytest.FixtureRequest) -> GatewayProcess:
-    """One that these tests share with no others, whose jobs would be taken first."""
-    return _gateways({"FLYWHEEL_EVALUATION__CONCURRENCY": "16"} | getattr(request, "param", {}))
+    """With an empty queue: a worker would take jobs of other tests first, which are older."""
+    gateway = _gateways(getattr(request, "param", {}))
+    with gateway.database.session() as session:
+        session.execute(update(JobRow).where(JobRow.status.not_in(FINAL_STATUSES)).values(status="cancelled"))
+    return gateway
 
 
 @pytest.fixture
