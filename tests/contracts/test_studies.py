@@ -42,7 +42,8 @@ def test_streams_begin_with_one():
         Measurement(streams=(8, 32))
 
 
-def test_the_example_is_a_plan():
-    example = yaml.safe_load((ROOT / "examples" / "study.yaml").read_text())
+@pytest.mark.parametrize("name", ["study.yaml", "small-study.yaml"])
+def test_the_examples_are_plans(name: str):
+    example = yaml.safe_load((ROOT / "examples" / name).read_text())
     found = StudyPlan.model_validate({"model": "m", "conversations_file": "file-1", **example})
     assert {variant.technique for variant in found.variants} >= {"serve", "quantise", "prune_layers", "distil"}
