@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from store.job_checkpoints import CheckpointRepository
+from store.jobs import JobRepository
 from tests.fake_engine.process import FakeEngineProcess
 from tests.gateway.conftest import Serving, model_card, redis_sync, serving, wait_until
 from tests.processes import ROOT
@@ -22,6 +24,7 @@ __all__ = ["redis_sync", "serving"]  # fixtures
 
 pytestmark = pytest.mark.timeout(600)
 
+FIRST_FENCE = 1
 KINDS = ["local_commonsense_qa", "local_support_summaries", "local_story_perplexity"]
 """Likelihoods of choices, texts of the model's own, likelihoods of whole texts."""
 
@@ -80,12 +83,12 @@ def test_what_a_killed_worker_finished_is_not_done_again(harness: HarnessBench):
     engine = harness.serving.engine
     engine.behaviour(time_to_first_token_s=0.2)
     worker = harness.start_worker(run)
-    worker.wait_until(lambda: bool(harness.retrieve(run)["scores"]), timeout_s=300)
+    database = harness.serving.gateway.database
+    worker.wait_until(lambda: bool(CheckpointRepository(database).with_state(run["id"])), timeout_s=300)
     worker.kill()
     before = len(likelihoods(engine))
     assert before == 4 * 5
-    harness.serving.gateway.database.dispose()
-    expire_lease(harness, run)
+    JobRepository(database).release(run["id"], FIRST_FENCE)  # as a sweeper does when the lease has run out
     ended = harness.work(run)
     assert ended["status"] == "succeeded"
     assert len(likelihoods(engine)) == before
@@ -126,13 +129,3 @@ def test_a_refusal_ends_the_run_with_the_engines_words(harness: HarnessBench):
 
 def likelihoods(engine: FakeEngineProcess) -> list[dict]:
     return [request for request in engine.requests() if request["body"].get("echo")]
-
-
-def expire_lease(harness: HarnessBench, run: dict) -> None:
-    """As if the killed worker's lease had run out."""
-    from sqlalchemy import update
-
-    from store.tables import JobRow
-
-    with harness.serving.gateway.database.session() as session:
-        session.execute(update(JobRow).where(JobRow.id == run["id"]).values(lease_expires_at=1))
