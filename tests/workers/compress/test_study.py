@@ -2,6 +2,7 @@
 
 import json
 import time
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -21,9 +22,13 @@ UNMADE = {"name": "w8a8", "technique": "quantise", "scheme": "w8a8"}
 
 
 def engines() -> list[int]:
-    """Processes that stand in for vLLM."""
-    found = [(process.pid, process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])]
-    return [pid for pid, command in found if "--served-model-name" in command and "measured" in command]
+    """Processes of this one that stand in for vLLM."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+            if "--served-model-name" in process.cmdline():
+                found.append(process.pid)
+    return found
 
 
 def test_each_variant_is_measured_and_the_recommended_one_becomes_a_model(laboratory: Laboratory):
