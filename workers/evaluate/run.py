@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,11 +24,11 @@ from workers.evaluate.items import answer_item, check_items, load_items
 from workers.evaluate.report import write_report
 from workers.evaluate.statistics import WIDEST_SPREAD, detectable
 from workers.evaluate.summary import counts_of, statistics_of
+from workers.evaluate.threads import LOOK_EVERY_S, as_answered
 from workers.run import JobFailed, JobResult, JobRun
 from workers.weights import weights_of
 
 SAVE_EVERY_S = 2.0
-LOOK_EVERY_S = 0.2
 ROW_LATE_S = 3.0
 """A run's row is written just after its job's, which a worker may take up in between."""
 MOST_ERRORS = 20
@@ -112,39 +111,35 @@ class Grader:
 
 
 def _grade_all(items: Sequence[EvalItem], grade: Grader, run: JobRun, *, at_once: int) -> None:
-    """Writes rows down as they are done, every few seconds. Raises what `run.check` and `grade` raise; answers that are
-    still under way are then waited for by nobody.
-    """
+    """Writes rows down as they are done, every few seconds. Raises what `run.check` and `grade` raise."""
     done = run.resources.evals.positions(grade.run_id)
     if done:
         run.message(f"{len(done)} of {len(items)} rows were done before.")
+    waiting = [(position, item) for position, item in enumerate(items) if position not in done]
     finished, started_at = len(done), time.monotonic()
-    threads = ThreadPoolExecutor(at_once)
-    try:
-        waiting = {threads.submit(grade, position, item) for position, item in enumerate(items) if position not in done}
-        for batch in _batches(waiting, run):
-            run.resources.evals.add_items(batch, job=run.job.id, fence=run.fence)
-            finished += len(batch)
-            rate = (finished - len(done)) / (time.monotonic() - started_at)
-            _check_errors(batch, finished)
-            run.metrics(
-                f"{finished} of {len(items)} rows are done.",
-                {"step": finished, "total_steps": len(items), "rows_per_second": round(rate, 3)},
-                estimated_finish_at=int(time.time() + (len(items) - finished) / rate),
-            )
-    finally:
-        threads.shutdown(wait=False, cancel_futures=True)
+    for batch in _batches(waiting, grade, run, at_once):
+        run.resources.evals.add_items(batch, job=run.job.id, fence=run.fence)
+        finished += len(batch)
+        rate = (finished - len(done)) / (time.monotonic() - started_at)
+        _check_errors(batch, finished)
+        run.metrics(
+            f"{finished} of {len(items)} rows are done.",
+            {"step": finished, "total_steps": len(items), "rows_per_second": round(rate, 3)},
+            estimated_finish_at=int(time.time() + (len(items) - finished) / rate),
+        )
 
 
-def _batches(futures: set[Future[OutputItem]], run: JobRun) -> Iterator[list[OutputItem]]:
-    pending, batch, saved_at = set(futures), list[OutputItem](), time.monotonic()
-    while pending:
-        run.check()
-        ended, pending = wait(pending, timeout=LOOK_EVERY_S, return_when=FIRST_COMPLETED)
-        batch += [future.result() for future in ended]
-        if batch and (not pending or time.monotonic() - saved_at > SAVE_EVERY_S):
+def _batches(
+    waiting: Sequence[tuple[int, EvalItem]], grade: Grader, run: JobRun, at_once: int
+) -> Iterator[list[OutputItem]]:
+    batch, saved_at = list[OutputItem](), time.monotonic()
+    for _, item in as_answered(lambda row: grade(*row), waiting, at_once=at_once, look=run.check):
+        batch.append(item)
+        if time.monotonic() - saved_at > SAVE_EVERY_S:
             yield batch
             batch, saved_at = [], time.monotonic()
+    if batch:
+        yield batch
 
 
 def _check_errors(batch: Sequence[OutputItem], finished: int) -> None:

@@ -3,7 +3,6 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +17,7 @@ from workers.evaluate.bias.gaps import gaps, load_questions
 from workers.evaluate.bias.preferences import load_pairs, preferences
 from workers.evaluate.bias.refusals import load_requests, refusals
 from workers.evaluate.report import render
+from workers.evaluate.threads import as_answered
 from workers.run import JobResult, JobRun
 
 ANSWER_TOKENS = 48
@@ -30,12 +30,10 @@ def measure_bias(spec: BiasSpec, run: JobRun) -> JobResult:
     """Raises JobFailed where the model cannot be asked, and what `run.check` raises."""
     with run.calling(spec.creator) as caller:
         models = Models(caller, run.resources.evaluation.endpoints)
-        with ThreadPoolExecutor(run.resources.evaluation.concurrency) as threads:
-            try:
-                report = _Measuring(spec, run, models, threads).report()
-            finally:
-                threads.shutdown(wait=False, cancel_futures=True)
-                models.close()
+        try:
+            report = _Measuring(spec, run, models).report()
+        finally:
+            models.close()
     folder = f"{run.artifact_folder}/report"
     _write(report, run.scratch / "report")
     run.resources.artifacts.upload_folder(run.scratch / "report", folder)
@@ -46,8 +44,8 @@ def measure_bias(spec: BiasSpec, run: JobRun) -> JobResult:
 class _Measuring:
     """One model's report, part by part; each is told when it is done."""
 
-    def __init__(self, spec: BiasSpec, run: JobRun, models: Models, threads: ThreadPoolExecutor) -> None:
-        self._spec, self._run, self._models, self._threads = spec, run, models, threads
+    def __init__(self, spec: BiasSpec, run: JobRun, models: Models) -> None:
+        self._spec, self._run, self._models = spec, run, models
         self._written: list[str] = []
 
     def report(self) -> BiasReport:
@@ -102,10 +100,8 @@ class _Measuring:
 
     def _all(self, what: str, ask: Callable[[Asked], Said], asked: Sequence[Asked]) -> list[Said]:
         """In their order. Looks between answers whether the job was cancelled."""
-        found = []
-        for answer in self._threads.map(ask, asked):
-            self._run.check()
-            found.append(answer)
+        answers = as_answered(ask, asked, at_once=self._run.resources.evaluation.concurrency, look=self._run.check)
+        found = [said for _, said in sorted(answers, key=lambda answer: answer[0])]
         self._run.metrics(f"{len(found)} {what}.", {what.replace(" ", "_"): len(found)})
         return found
 
