@@ -7,6 +7,7 @@ Each step prints a line; it ends with 1 at the first that fails.
 import asyncio
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,10 +23,11 @@ from cli.bootstrap import REPOSITORY
 from cli.supervisor.readiness import redis_answers, releases_are_controlled, worker_waits_for_jobs
 from deploy.checks.compose import ComposeRefused
 from deploy.prove.base_image import CannotBuild, check_machine
-from deploy.prove.image import NotBuilt
+from deploy.prove.image import ROOTS, NotBuilt
 from deploy.prove.stack import Failed, Stack, raise_loopback
 
 INSIDE = "--inside"
+LOGS = ROOTS / "logs"
 NAMESPACES = ("unshare", "--net", "--pid", "--fork", "--mount-proc", "--kill-child")
 GATEWAY = "http://127.0.0.1:8000"
 REDIS = "redis://127.0.0.1:6379/0"
@@ -43,7 +45,7 @@ class Proof:
     """Steps in their order; each returns what it saw, or raises Failed."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder, self.stack = folder, Stack(folder)
+        self._folder, self.stack = folder, Stack(folder, LOGS)
         self._client = httpx.Client(base_url=GATEWAY, timeout=120)
         self._valkey: subprocess.Popen[bytes] | None = None
         self._tuned = ""
@@ -82,12 +84,12 @@ class Proof:
     def _start_valkey(self) -> str:
         _, *options = self.stack.services["redis"]["command"]
         command = [get_binary_path(), *options, "--dir", self._folder]
-        with (self._folder / "valkey.log").open("ab") as log:
+        with (LOGS / "valkey.log").open("ab") as log:
             self._valkey = subprocess.Popen(command, stdout=log, stderr=log)
         deadline = time.monotonic() + 30
         while not _ask_redis(redis_answers):
             if time.monotonic() > deadline:
-                raise Failed((self._folder / "valkey.log").read_text())
+                raise Failed((LOGS / "valkey.log").read_text())
         return "answers (not of its image)"
 
     def _migrate(self) -> str:
@@ -156,6 +158,8 @@ def _ask_redis(check: Callable[[Redis], Callable[[], Awaitable[bool]]]) -> bool:
 
 def main() -> int:
     raise_loopback()
+    shutil.rmtree(LOGS, ignore_errors=True)
+    LOGS.mkdir(parents=True)
     with tempfile.TemporaryDirectory(prefix="flywheel-proof-") as name:
         folder = Path(name)
         folder.chmod(0o755)
@@ -169,7 +173,7 @@ def main() -> int:
                 saw = step()
                 print(f"  {what:<28} {time.monotonic() - started_at:6.1f} s  {saw}", flush=True)
         except (Failed, NotBuilt) as error:
-            return _fail(f"{what}: {error}")
+            return _fail(f"{what}: {error}\nThe logs are in {LOGS}.")
         finally:
             proof.close()
     return 0

@@ -72,8 +72,17 @@ class Container:
         self.log = log
         told, tells = os.pipe()
         command = [
-            *("bwrap", "--ro-bind", str(root), "/", "--dev", "/dev", "--proc", "/proc", "--perms", "1777"),
-            *("--tmpfs", SHARED_MEMORY, "--die-with-parent", "--info-fd", str(tells), *mounts.options()),
+            *("bwrap", "--ro-bind", str(root), "/", "--ro-bind", "/sys", "/sys", "--dev", "/dev", "--proc", "/proc"),
+            *(
+                "--perms",
+                "1777",
+                "--tmpfs",
+                SHARED_MEMORY,
+                "--die-with-parent",
+                "--info-fd",
+                str(tells),
+                *mounts.options(),
+            ),
             *(word for capability in TO_DROP_ROOT for word in ("--cap-add", capability)),
             *(*_environment(variables), "--chdir", folder, "--", "setpriv", f"--reuid={user}", f"--regid={user}"),
             *("--clear-groups", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs", "--", *words),

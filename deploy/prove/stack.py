@@ -38,13 +38,15 @@ def raise_loopback() -> None:
 
 
 class Stack:
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    """`logs` keeps what each service said."""
+
+    def __init__(self, folder: Path, logs: Path) -> None:
+        self._folder, self._logs = folder, logs
         self.services = config(["tools"])
         make(folder / "secrets", postgres=False)
         (folder / "secrets").chmod(0o755)  # what an engine mounts, the user of a container can reach
         self._hosts = folder / "hosts"
-        self._hosts.write_text(f"127.0.0.1 localhost {' '.join(self.services)}\n")
+        self._hosts.write_text(f"127.0.0.1 localhost {socket.gethostname()} {' '.join(self.services)}\n")
         self.running: dict[str, Container] = {}
 
     def image(self, service: str) -> Image:
@@ -62,7 +64,7 @@ class Stack:
             variables={**image.variables, **(says.get("environment") or {})},
             folder=image.folder,
             mounts=self._mounts(says, image),
-            log=self._folder / f"{name or service}.log",
+            log=self._logs / f"{name or service}.log",
         )
 
     def up(self, service: str) -> Container:
