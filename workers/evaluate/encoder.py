@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +19,7 @@ from workers.evaluate.entities import Span, entity_report, spans_of
 from workers.evaluate.kept import keep_results
 from workers.evaluate.labels import label_report, macro_f1
 from workers.evaluate.retrieval import rank, retrieval_scores
+from workers.evaluate.threads import as_answered
 from workers.run import JobFailed, JobResult, JobRun
 
 BATCH = 16
@@ -75,17 +75,16 @@ class Encoder(Models):
 
     def _in_batches(self, texts: Sequence[str], ask: Callable[[Sequence[str]], list[Found]]) -> list[Found]:
         batches = [texts[at : at + BATCH] for at in range(0, len(texts), BATCH)]
-        answers, started_at = list[Found](), time.monotonic()
-        with ThreadPoolExecutor(AT_ONCE) as threads:
-            for found in threads.map(ask, batches):
-                self._run.check()
-                answers += found
-                rate = len(answers) / (time.monotonic() - started_at)
-                self._run.metrics(
-                    f"{len(answers)} of {len(texts)} texts are answered.",
-                    {"step": len(answers), "total_steps": len(texts), "texts_per_second": round(rate, 2)},
-                )
-        return answers
+        answers, started_at = dict[int, list[Found]](), time.monotonic()
+        for place, found in as_answered(ask, batches, at_once=AT_ONCE, look=self._run.check):
+            answers[place] = found
+            done = sum(map(len, answers.values()))
+            rate = done / (time.monotonic() - started_at)
+            self._run.metrics(
+                f"{done} of {len(texts)} texts are answered.",
+                {"step": done, "total_steps": len(texts), "texts_per_second": round(rate, 2)},
+            )
+        return [each for place in range(len(batches)) for each in answers[place]]
 
 
 def _classification(asking: Encoder, rows: Sequence[LabelRow]) -> list[Score]:
