@@ -5,8 +5,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from contracts.evals import Interval
 
 BIAS_FAMILY = "evaluate.bias"
+REPORT_TOLD = "The report is written."
+"""The message of the event that tells the whole report."""
 REPORT_FIELD, FOLDER_FIELD = "bias_report", "folder"
-"""Of the data of the event that tells the whole report, and where its page and pictures are in the artifact store."""
+"""Of that event's data: the report, and where its page and pictures are in the artifact store."""
 
 
 class _Part(BaseModel):

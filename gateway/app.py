@@ -265,7 +265,9 @@ def create_app(settings: Settings) -> FastAPI:
         job_rows, JobResults(database), file_rows, artifacts, aliases, creation, lifecycle
     )
     app.state.model_card_service = ModelCardService(directory, database)
-    app.state.bias_report_service = BiasReportService(job_rows, artifacts, evaluated, creation, lifecycle)
+    app.state.bias_report_service = BiasReportService(
+        job_rows, JobResults(database), artifacts, evaluated, creation, lifecycle
+    )
     app.state.study_service = StudyService(
         job_rows,
         lifecycle,

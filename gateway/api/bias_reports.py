@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, ConfigDict
 
-from contracts.bias import BIAS_FAMILY, FOLDER_FIELD, REPORT_FIELD, BiasReport, BiasSpec
+from contracts.bias import BIAS_FAMILY, FOLDER_FIELD, REPORT_FIELD, REPORT_TOLD, BiasReport, BiasSpec
 from contracts.errors import NotFound
 from contracts.jobs import Job, JobError, JobStatus
 from contracts.keys import ApiKey
@@ -18,11 +18,10 @@ from gateway.api.job_creation import JobCreation
 from gateway.api.job_lifecycle import JobLifecycle
 from gateway.api.paging import After, Limit, Page
 from store.artifacts import ArtifactStore
+from store.job_results import JobResults
 from store.jobs import JobRepository
 
 router = APIRouter(prefix="/v1/flywheel/bias_reports", tags=["Evaluation"])
-LAST_EVENTS = 5
-"""The report is in one of a job's last events."""
 
 
 class CreateBiasReport(BaseModel):
@@ -52,12 +51,14 @@ class BiasReportService:
     def __init__(
         self,
         jobs: JobRepository,
+        results: JobResults,
         artifacts: ArtifactStore,
         models: EvaluatedModels,
         creation: JobCreation,
         lifecycle: JobLifecycle,
     ) -> None:
-        self._jobs, self._artifacts, self._models = jobs, artifacts, models
+        self._jobs, self._results = jobs, results
+        self._artifacts, self._models = artifacts, models
         self._creation, self._lifecycle = creation, lifecycle
 
     def create(self, wanted: CreateBiasReport, key: ApiKey) -> BiasReportObject:
@@ -68,51 +69,54 @@ class BiasReportService:
         spec = BiasSpec(model=wanted.model, embedding_model=wanted.embedding_model, creator=key.id)
         job = self._creation.create(BIAS_FAMILY, tenant=key.tenant, spec=spec.model_dump(mode="json"))
         self._creation.enqueue(job)
-        return self._describe(job)
+        return self._describe([job])[0]
 
     def page(self, key: ApiKey, *, after: str | None, limit: int) -> list[BiasReportObject]:
         jobs = self._jobs.page(tenant=key.tenant, family=BIAS_FAMILY, after=after, limit=limit)
-        return [self._describe(job) for job in jobs]
+        return self._describe(jobs)
 
     def retrieve(self, report_id: str, key: ApiKey) -> BiasReportObject:
-        return self._describe(self._require(report_id, key))
+        return self._describe([self._require(report_id, key)])[0]
 
     async def cancel(self, report_id: str, key: ApiKey) -> BiasReportObject:
         job = await asyncio.to_thread(self._require, report_id, key)
-        return self._describe(await self._lifecycle.cancel(job.id, key))
+        return self._describe([await self._lifecycle.cancel(job.id, key)])[0]
 
     def page_to_read(self, report_id: str, key: ApiKey) -> bytes:
         """Raises NotFound until the job has ended."""
-        told = self._told(self._require(report_id, key))
-        if told is None:
+        told = self._told([self._require(report_id, key)])
+        if report_id not in told:
             raise NotFound("The report is not written yet.", param="report_id")
-        return b"".join(self._artifacts.read(f"{told[FOLDER_FIELD]}/{REPORT_FILE}"))
+        return b"".join(self._artifacts.read(f"{told[report_id][FOLDER_FIELD]}/{REPORT_FILE}"))
 
-    def _describe(self, job: Job) -> BiasReportObject:
-        spec = BiasSpec.model_validate(job.spec)
-        told = self._told(job)
-        return BiasReportObject(
-            id=job.id,
-            model=spec.model,
-            embedding_model=spec.embedding_model,
-            status=job.status,
-            created_at=job.created_at,
-            finished_at=job.finished_at,
-            error=job.error,
-            results=None if told is None else BiasReport.model_validate(told[REPORT_FIELD]),
-        )
+    def _describe(self, jobs: list[Job]) -> list[BiasReportObject]:
+        told = self._told(jobs)
+        return [_object(job, told.get(job.id)) for job in jobs]
 
-    def _told(self, job: Job) -> dict[str, Any] | None:
-        if job.status != "succeeded":
-            return None
-        events = self._jobs.events(job.id, limit=LAST_EVENTS)
-        return next((event.data for event in events if REPORT_FIELD in event.data), None)
+    def _told(self, jobs: list[Job]) -> dict[str, dict[str, Any]]:
+        """By job, what those that ended well told of their reports. One query."""
+        ended = [job.id for job in jobs if job.status == "succeeded"]
+        return {job: told[-1] for job, told in self._results.told(ended, beginning=REPORT_TOLD).items()}
 
     def _require(self, report_id: str, key: ApiKey) -> Job:
         job = self._jobs.get(report_id)
         if job is None or job.tenant != key.tenant or job.family != BIAS_FAMILY:
             raise NotFound(f"No such bias report: `{report_id}`.", param="report_id")
         return job
+
+
+def _object(job: Job, told: dict[str, Any] | None) -> BiasReportObject:
+    spec = BiasSpec.model_validate(job.spec)
+    return BiasReportObject(
+        id=job.id,
+        model=spec.model,
+        embedding_model=spec.embedding_model,
+        status=job.status,
+        created_at=job.created_at,
+        finished_at=job.finished_at,
+        error=job.error,
+        results=None if told is None else BiasReport.model_validate(told[REPORT_FIELD]),
+    )
 
 
 def _service(request: Request) -> BiasReportService:

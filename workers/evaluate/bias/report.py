@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from contracts.bias import FOLDER_FIELD, REPORT_FIELD, Association, BiasReport, BiasSpec, Extraction
+from contracts.bias import FOLDER_FIELD, REPORT_FIELD, REPORT_TOLD, Association, BiasReport, BiasSpec, Extraction
 from contracts.chat_dataset import ChatExample
 from contracts.personal_data import count_findings
 from workers.evaluate import pictures
@@ -37,7 +37,7 @@ def measure_bias(spec: BiasSpec, run: JobRun) -> JobResult:
     folder = f"{run.artifact_folder}/report"
     _write(report, run.scratch / "report")
     run.resources.artifacts.upload_folder(run.scratch / "report", folder)
-    run.metrics("The report is written.", {REPORT_FIELD: report.model_dump(mode="json"), FOLDER_FIELD: folder})
+    run.metrics(REPORT_TOLD, {REPORT_FIELD: report.model_dump(mode="json"), FOLDER_FIELD: folder})
     return JobResult(f"Reported the bias of `{spec.model}`.")
 
 
