@@ -13,7 +13,7 @@ DEV := .flywheel/envs/dev/bin
 SERVICES := cli gateway engine worker
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test test-long lint lock clean bench-adapters bench-evaluate bench-fairness bench-finetune bench-gateway bench-routing bench-semantic-cache dashboards loadtest loadtest-soak loadtest-spike loadtest-stress manifests profile-gateway prove-images sbom simulate-fleet validate-deploy
+.PHONY: help up down test test-long test-two-of-each lint lock clean bench-adapters bench-evaluate bench-fairness bench-finetune bench-gateway bench-routing bench-semantic-cache bench-shared-cpu dashboards loadtest loadtest-soak loadtest-spike loadtest-stress manifests profile-gateway prove-images sbom simulate-fleet validate-deploy
 
 help: ## Show this list.
 	@echo "Usage: make TARGET [VARIABLE=value]"
@@ -42,6 +42,11 @@ test: lint ## Check the code, then run every test but the long ones.
 test-long: ## Run the tests that take minutes each, with several real engines.
 	@$(PYTHON) cli/bootstrap.py $(SERVICES) compress
 	@$(DEV)/python -m pytest -m long
+
+test-two-of-each: ## Run the end-to-end suite with two gateways, two engines, three workers and PostgreSQL, then kill one of each.
+	@$(PYTHON) cli/bootstrap.py $(SERVICES) compress
+	@FLYWHEEL_TEST_TWO_OF_EACH=1 $(DEV)/python -m pytest tests/end_to_end
+	@FLYWHEEL_TEST_TWO_OF_EACH=1 $(DEV)/python -m pytest tests/end_to_end/test_one_of_each_dies.py -m long
 
 lint: ## Check style, types and the direction of imports.
 	@$(PYTHON) cli/bootstrap.py dev
@@ -80,6 +85,10 @@ bench-routing: ## Measure prefix-aware routing beside round robin, over two engi
 bench-semantic-cache: ## Measure how often the semantic cache is right, on paraphrases and near misses; the last line is JSON.
 	@$(PYTHON) cli/bootstrap.py dev engine
 	@$(DEV)/python -m loadtests.semantic_cache
+
+bench-shared-cpu: ## Measure an engine whose threads wait by spinning or asleep, alone and beside a busy process; the last line is JSON.
+	@$(PYTHON) cli/bootstrap.py dev engine
+	@$(DEV)/python -m loadtests.shared_cpu
 
 simulate-fleet: ## Compare routing policies over growing fleets in simulated time; the last line is JSON.
 	@$(PYTHON) cli/bootstrap.py dev
