@@ -7,6 +7,7 @@ ENGINE ?=
 WHAT ?=
 SECONDS ?=
 PROCESSES ?=
+FAR ?=
 IMAGES ?=
 
 FLYWHEEL := .flywheel/envs/cli/bin/flywheel
@@ -26,7 +27,7 @@ help: ## Show this list.
 	@echo "Variables of bench-gateway: QUICK=1 (fewer and shorter rounds, under 5 minutes), ENGINE=http://127.0.0.1:8100 (a vLLM to compare with)."
 	@echo "Variables of bench-routing: QUICK=1 (engines that only simulate a prefix cache, about a minute)."
 	@echo "Variables of loadtest and its kin: PROCESSES=4 (locust sends from so many processes), SECONDS=300 (soak: shorter)."
-	@echo "Variables of simulate-fleet: QUICK=1 (small fleets, under a minute, no pictures)."
+	@echo "Variables of simulate-fleet: QUICK=1 (small fleets, under a minute, no pictures), FAR=1 (10,000 engines, about an hour)."
 	@echo "Variables of prove-images: IMAGES='gateway worker' (build only these, run nothing)."
 	@echo "Variables of profile-gateway: WHAT=pass-through or cache-hit."
 
@@ -98,7 +99,7 @@ bench-shared-cpu: ## Measure an engine whose threads wait by spinning or asleep,
 
 simulate-fleet: ## Compare routing policies over growing fleets in simulated time; the last line is JSON.
 	@$(PYTHON) cli/bootstrap.py dev
-	@$(DEV)/python -m loadtests.fleet $(if $(filter-out 0,$(QUICK)),--quick)
+	@$(DEV)/python -m loadtests.fleet $(if $(filter-out 0,$(QUICK)),--quick) $(if $(filter-out 0,$(FAR)),--far)
 
 loadtest: ## Drive two gateways and a small fake fleet for a minute, with thresholds; the last line is JSON.
 	@$(PYTHON) cli/bootstrap.py dev loadtest
