@@ -2,17 +2,17 @@
 
 A choice and a look at the leases cost in proportion to the engines known. In a large fleet each gateway therefore knows
 some of them (Beyer et al., 2016, "Site Reliability Engineering", chapter 20, "Subsetting"): those of a model that score
-highest with its own name, so that a gateway keeps nearly all of its part when engines come and go (Thaler and
-Ravishankar, 1998, "Using name-based mappings to increase hit rates"). Parts overlap by chance: with g gateways that
-know k of n engines each, an engine is known to g · k / n in the mean, and to none with a chance of exp(−g · k / n).
+highest with its own name (gateway/routing/rendezvous.py), so that it keeps nearly all of its part when engines come and
+go. Parts overlap by chance: with g gateways that know k of n engines each, an engine is known to g · k / n in the mean,
+and to none with a chance of exp(−g · k / n).
 """
 
 from collections import defaultdict
 from collections.abc import Collection
-from hashlib import blake2b
 from heapq import nlargest
 
 from contracts.engine import EngineLease
+from gateway.routing.rendezvous import key_of, mix
 from store.leases import LeaseStore
 
 
@@ -20,7 +20,7 @@ class Acquaintances:
     """`most` engines of each model at most, or all with None. `gateway` is a name that no other gateway has."""
 
     def __init__(self, store: LeaseStore, gateway: str, most: int | None) -> None:
-        self._store, self._gateway, self._most = store, gateway, most
+        self._store, self._key, self._most = store, key_of(gateway), most
         self._models: dict[str, str] = {}
         self._known: list[str] = []
 
@@ -42,5 +42,5 @@ class Acquaintances:
             engines[model].append(name)
         self._known = [name for of_one in engines.values() for name in nlargest(most, of_one, key=self._score)]
 
-    def _score(self, engine: str) -> bytes:
-        return blake2b(f"{self._gateway} {engine}".encode(), digest_size=8).digest()
+    def _score(self, engine: str) -> int:
+        return mix(self._key, key_of(engine))

@@ -28,7 +28,7 @@ REPORTS = ROOT / ".flywheel/loadtests"
 SCALE = "0.25"
 WARM_SHARE = 0.25
 """First part of a soak, in which caches and pools fill."""
-SAMPLE_S = 5.0
+SAMPLE_S, SETTLE_S = 5.0, 10.0
 GROWTH_MIB, GROWTH_DESCRIPTORS = 20.0, 16
 """What a gateway may grow by once it is warm: connections come and go with the requests in flight."""
 
@@ -64,9 +64,9 @@ def drive(stage: Stage, plan: str, seconds: float | None, processes: int) -> dic
     figures |= json.loads(summary.read_text())
     figures["report"] = str(report.relative_to(ROOT))
     warm = int(WARM_SHARE * len(memory))
-    figures["memory_mib"] = {"warm": _rounded(memory[warm]), "end": _rounded(memory[-1])}
-    figures["descriptors"] = {"warm": descriptors[warm], "end": descriptors[-1]}
-    figures["left_behind"] = stage.left_behind()
+    figures["memory_mib"] = [_rounded(memory[at]) for at in _quarters(memory)]
+    figures["descriptors"] = [descriptors[at] for at in _quarters(memory)]
+    figures["left_behind"] = stage.left_behind(within_s=SETTLE_S)
     if any(figures["left_behind"].values()):
         figures["missed"].append("requests were left behind")
     if plan == "soak":
@@ -75,6 +75,11 @@ def drive(stage: Stage, plan: str, seconds: float | None, processes: int) -> dic
         if (growth := _growth(descriptors[warm:])) > GROWTH_DESCRIPTORS:
             figures["missed"].append(f"a gateway has {growth:.0f} more connections open")
     return figures
+
+
+def _quarters(samples: Sequence[object]) -> list[int]:
+    """Where each quarter of the samples begins, and the last one."""
+    return [round(quarter / 4 * (len(samples) - 1)) for quarter in range(5)]
 
 
 def _growth(samples: Sequence[Sequence[float]]) -> float:

