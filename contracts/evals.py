@@ -202,8 +202,8 @@ class CriterionStatistics(BaseModel):
 
 
 class ControlChart(BaseModel):
-    """An exponentially weighted moving average of a schedule's mean scores, and between which limits a run leaves it in 997
-    of 1000 cases while nothing changes. `runs` are those that the limits were learnt from.
+    """An exponentially weighted moving average of a schedule's mean scores, and the limits between which it is in 997
+    of 1000 runs while nothing changes. `runs` are those that the limits were learnt from.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -1,8 +1,8 @@
 """A control chart of a schedule's mean scores: it sees a small change that stays, which no single run would show.
 
-The weight is of Lucas and Saccucci, "Exponentially Weighted Moving Average Control Schemes", 1990. Their limits take for
-known what is learnt here from a few runs, and would alarm in every twelfth run after eight of them. So they are made wider
-by what is not known: the error of the centre, and Student's t for that of the standard deviation.
+The weight is of Lucas and Saccucci, "Exponentially Weighted Moving Average Control Schemes", 1990. Their limits take
+for known what is learnt here from a few runs, and would alarm in every twelfth run after eight of them. So they are
+made wider by what is not known: the error of the centre, and Student's t for that of the standard deviation.
 """
 
 import math

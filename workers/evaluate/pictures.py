@@ -148,6 +148,8 @@ def history(runs: Sequence[EvalRun], *, form: Form = "svg") -> bytes | None:
     def draw(figure: Figure) -> None:
         for axes, name in zip(np.atleast_1d(figure.subplots(len(names), sharex=True)), names, strict=True):
             _draw_history(axes, name, runs)
+        if any(drift.direction == "worse" for run in runs for drift in run.results.drift):
+            axes.set_xlabel("orange squares: the schedule saw it get worse")
 
     return _drawn(draw, width=8, height=0.6 + 2.0 * len(names), form=form)
 

@@ -31,7 +31,7 @@ def test_a_chart_by_hand():
     assert found is not None
     assert (found.centre, found.average, found.runs) == (pytest.approx(0.55), pytest.approx(0.59), 8)
     spread = (0.1**2 / 4 * 8 / 7) ** 0.5 * 0.045**0.5
-    assert found.high - found.centre == pytest.approx(4.53 * spread, rel=0.01)
+    assert found.high - found.centre == pytest.approx(4.442 * spread, rel=0.001)
     assert found.centre - found.low == pytest.approx(found.high - found.centre)
     assert found.p_value == pytest.approx(0.0096, abs=2e-4)
 
