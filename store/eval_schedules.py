@@ -82,7 +82,7 @@ class EvalScheduleRepository:
             row = _lock(session, schedule_id)
             if row is None or row.tenant != tenant:
                 return None
-            told = {"name": name, "baseline": baseline, "paused": paused}
+            told: dict[str, Any] = {"name": name, "baseline": baseline, "paused": paused}
             told |= {"timing": timing and timing.model_dump(), "alert": alert and alert.model_dump()}
             if timing is not None or (row.paused and paused is False):
                 row.next_run_at = _first_time(timing or Timing.model_validate(row.timing), now)
@@ -136,7 +136,7 @@ class EvalScheduleRepository:
 
     # -- what those ask who watch over it
 
-    def counts(self) -> dict[tuple[str, ScheduleState], int]:
+    def counts(self) -> dict[tuple[str, str], int]:
         """How many schedules that are not paused stand how, by the name of the model that they ask. One query.
 
         `failed` is one whose newest run that has ended failed; the others are as their last comparison was.
@@ -152,7 +152,7 @@ class EvalScheduleRepository:
         )
         model = EvalScheduleRow.data_source["model"].as_string()
         query = select(model, EvalScheduleRow.drift, newest).where(EvalScheduleRow.paused.is_(False))
-        counted: dict[tuple[str, ScheduleState], int] = {}
+        counted: dict[tuple[str, str], int] = {}
         with self._database.session() as session:
             for name, drift, status in session.execute(query):
                 for state in STATES:
@@ -224,7 +224,7 @@ def _baseline(session: Session, row: EvalScheduleRow) -> str | None:
     return None if found is None else found.id
 
 
-def _ended_well(schedule_id: str, since: int) -> Select[tuple[EvalRunRow]]:
+def _ended_well(schedule_id: str, since: int) -> Select[EvalRunRow]:
     return (
         select(EvalRunRow)
         .join(JobRow, JobRow.id == EvalRunRow.job)

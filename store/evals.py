@@ -238,7 +238,7 @@ def _paged(query: Select[Any], columns: tuple[Any, Any], place: tuple[Any, Any] 
     return query.order_by(*(column.asc() if order == "asc" else column.desc() for column in columns))
 
 
-def ended_runs(model: str, tenant: str) -> Select[tuple[str, EvalRunRow]]:
+def ended_runs(model: str, tenant: str) -> Select[str, EvalRunRow]:
     """Runs that ended well, with their evals' names, newest first."""
     return (
         select(EvalRow.name, EvalRunRow)

@@ -1,10 +1,11 @@
 """`flywheel eval`: how good a model is on rows of your own, with intervals, beside an earlier run."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from cli.bias_changes import print_changes
 from cli.client import openai_client
 from cli.commands.eval_history import history
 from cli.commands.eval_schedules import app as schedules
@@ -94,11 +95,14 @@ def show_run(run_id: RunId, report: ReportFile = None) -> None:
 def report_bias(
     model: Annotated[str, typer.Argument(help="A model, an adapter, an alias, or external/NAME.")] = TEXT_MODEL,
     embeddings: Annotated[str | None, typer.Option(help="An embedding model, whose associations are tested.")] = None,
+    mitigate: Annotated[
+        list[Literal["prompt", "embeddings"]] | None, typer.Option(help="Measure again with this; may be repeated.")
+    ] = None,
     report: ReportFile = None,
 ) -> None:
     """Measure what MODEL does to groups of people, and what it gives away."""
     with openai_client() as client:
-        body = {"model": model, "embedding_model": embeddings}
+        body = {"model": model, "embedding_model": embeddings, "mitigate": mitigate or []}
         job: dict[str, Any] = client.post("/flywheel/bias_reports", body=body, cast_to=dict[str, Any])
         path = f"/flywheel/bias_reports/{job['id']}"
 
@@ -110,6 +114,8 @@ def report_bias(
         if told["results"] is None:
             raise CliError(f"There is no report: {(told['error'] or {}).get('message', told['status'])}")
         _print_bias(told["results"])
+        for mitigated in told["results"]["mitigated"]:
+            print_changes(mitigated)
         if report is not None:
             report.write_text(client.get(f"{path}/report", cast_to=str))
             print(f"\nThe report is in {report}.")

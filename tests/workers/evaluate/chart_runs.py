@@ -1,5 +1,5 @@
-"""`python -m tests.workers.evaluate.chart_runs`: after how many runs the control chart sees a change, and how often it is
-wrong where there is none, for runs that differ by chance (normal) and limits learnt from few and from many.
+"""`python -m tests.workers.evaluate.chart_runs`: after how many runs the control chart sees a change, and how often it
+is wrong where there is none, for runs that differ by chance (normal) and limits learnt from few and from many.
 """
 
 import random
