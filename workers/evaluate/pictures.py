@@ -148,29 +148,37 @@ def history(runs: Sequence[EvalRun], *, form: Form = "svg") -> bytes | None:
     def draw(figure: Figure) -> None:
         for axes, name in zip(np.atleast_1d(figure.subplots(len(names), sharex=True)), names, strict=True):
             _draw_history(axes, name, runs)
-        if any(drift.direction == "worse" for run in runs for drift in run.results.drift):
+        if any(_got_worse(run, name) for run in runs for name in names):
             axes.set_xlabel("orange squares: the schedule saw it get worse")
 
     return _drawn(draw, width=8, height=0.6 + 2.0 * len(names), form=form)
 
 
 def _draw_history(axes: Any, name: str, runs: Sequence[EvalRun]) -> None:
-    shown = [(run, found) for run in runs for found in run.results.statistics if found.name == name]
-    times: Any = [datetime.fromtimestamp(run.created_at, UTC) for run, _ in shown]
-    axes.plot(times, [found.score.mean for _, found in shown], color=GREY, linewidth=0.8)
-    for time, (run, found) in zip(times, shown, strict=True):
-        score = found.score
-        worse = any(drift.criterion == name and drift.direction == "worse" for drift in run.results.drift)
-        reach = [[score.mean - score.low], [score.high - score.mean]]
-        colour, mark = (ORANGE, "s") if worse else (BLUE, "o")
-        axes.errorbar(time, score.mean, yerr=reach, fmt=mark, color=colour, capsize=3)
+    shown = [
+        (datetime.fromtimestamp(run.created_at, UTC), found.score, _got_worse(run, name))
+        for run in runs
+        for found in run.results.statistics
+        if found.name == name
+    ]
+    axes.plot([time for time, _, _ in shown], [score.mean for _, score, _ in shown], color=GREY, linewidth=0.8)
+    for worse, colour, mark in ((False, BLUE, "o"), (True, ORANGE, "s")):
+        points = [(time, score) for time, score, got_worse in shown if got_worse == worse]
+        reach = [[score.mean - score.low for _, score in points], [score.high - score.mean for _, score in points]]
+        means = [score.mean for _, score in points]
+        if points:
+            axes.errorbar([time for time, _ in points], means, yerr=reach, fmt=mark, color=colour, capsize=3)
     axes.set_title(_short(name), loc="left", fontsize=11)
     axes.set_ylabel("mean score")
-    if all(found.score.low >= 0 and found.score.high <= 1 for _, found in shown):
+    if all(score.low >= 0 and score.high <= 1 for _, score, _ in shown):
         axes.set_ylim(-0.05, 1.05)
     locator = AutoDateLocator(maxticks=8)
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+
+
+def _got_worse(run: EvalRun, criterion: str) -> bool:
+    return any(drift.criterion == criterion and drift.direction == "worse" for drift in run.results.drift)
 
 
 def preferences(found: Sequence[Preference]) -> bytes:
