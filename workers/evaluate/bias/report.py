@@ -84,9 +84,10 @@ class _Measuring:
         )
 
     def _mitigated(self, by: Mitigation, before: Told) -> Mitigated:
+        return self._projected() if by == "embeddings" else self._under_guard(before)
+
+    def _under_guard(self, before: Told) -> Mitigated:
         pairs, questions, (harmful, harmless) = load_pairs(), load_questions(), load_requests()
-        if by == "embeddings":
-            return self._projected()
         sentences = sorted({sentence for pair in pairs for sentence in pair.sentences})
         scored = self._all("sentences scored under the guard", self._guarded_log_likelihood, sentences)
         texts = [question.text for question in questions]
