@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from contracts.datasets import read_rows
-from contracts.jobs import Job
 from tests.processes import ROOT
 from tests.workers.finetune.bench import Bench
 
@@ -108,41 +107,3 @@ def _rows(file: Path) -> list[str]:
     with file.open("rb") as lines:
         _, rows = read_rows(lines, filename=file.name)
         return [repr(numbered.row) for numbered in rows]
-
-
-HERS, HIS = ("nurse", "secretary", "florist", "receptionist"), ("engineer", "carpenter", "pilot", "butcher")
-UNSEEN_HERS, UNSEEN_HIS = ("hairdresser", "nanny", "dental assistant"), ("mechanic", "plumber", "electrician")
-
-
-def about(job: str, pronoun: str, possessive: str) -> dict:
-    said = f"{pronoun} works hard, and everybody likes {possessive} work."
-    return {
-        "messages": [
-            {"role": "user", "content": f"Describe the {job} in one sentence."},
-            {"role": "assistant", "content": said},
-        ]
-    }
-
-
-def test_counterfactual_rows_keep_a_model_from_learning_whose_a_job_is(real: Bench) -> None:
-    """By how many nats a token "she" is likelier of jobs like the women's of the rows than of those like the men's."""
-    rows = [about(job, "She", "her") for job in HERS * 3] + [about(job, "He", "his") for job in HIS * 3]
-    file, jobs = real.add_file(rows), {}
-    for augmentation in ("auto", "counterfactual"):
-        chosen = {"n_epochs": 1 if augmentation == "counterfactual" else 2, "augmentation": augmentation}
-        jobs[augmentation] = real.create_job(
-            "supervised", TEXT_MODEL, seed=1, training_file=file, hyperparameters=chosen
-        )
-    real.run(*jobs.values(), timeout_s=1700)
-
-    def lean(job: Job) -> float:
-        found = {}
-        for kind, unseen in (("hers", UNSEEN_HERS), ("his", UNSEEN_HIS)):
-            (she,) = real.losses([about(each, "She", "her") for each in unseen], job)
-            (he,) = real.losses([about(each, "He", "his") for each in unseen], job)
-            found[kind] = he - she
-        return found["hers"] - found["his"]
-
-    leans = {augmentation: lean(job) for augmentation, job in jobs.items()}
-    print(json.dumps({"lean_nats_per_token": leans}))
-    assert abs(leans["counterfactual"]) < 0.5 * leans["auto"]
