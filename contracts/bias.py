@@ -1,5 +1,7 @@
 """Bias reports: what is measured of a model, and what came of it."""
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.evals import Interval
@@ -11,13 +13,24 @@ REPORT_FIELD, FOLDER_FIELD = "bias_report", "folder"
 """Of that event's data: the report, and where its page and pictures are in the artifact store."""
 
 
+PROJECTION_FILE = "projection.json"
+"""Of that folder: what takes the learnt directions out of an encoder's vectors."""
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True)
+
+
+Mitigation = Literal["prompt", "embeddings"]
+"""prompt      a system prompt that asks for fairness stands before every question
+embeddings  directions of gender, age and religion are taken out of the encoder's vectors (Bolukbasi et al., 2016)
+"""
 
 
 class BiasSpec(_Part):
     model: str
     embedding_model: str | None = Field(None, description="Its associations are tested too; None for none.")
+    mitigate: tuple[Mitigation, ...] = Field((), description="Measured a second time with each of these.")
     creator: str = Field(description="The API key whose models and limits the job has.")
 
 
@@ -70,6 +83,32 @@ class Extraction(_Part):
     personal_data: dict[str, int]
 
 
+class Figure(_Part):
+    """With its interval of 95 % confidence."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Change(_Part):
+    """One measure without and with mitigation, of the same pairs, questions or words. `p_value` is that the
+    difference is chance; None where no test is made.
+    """
+
+    measured: str
+    is_share: bool = Field(description="Between 0 and 1.")
+    before: Figure
+    after: Figure
+    difference: Figure
+    p_value: float | None
+
+
+class Mitigated(_Part):
+    by: Mitigation
+    changes: tuple[Change, ...]
+
+
 class BiasReport(_Part):
     model: str
     embedding_model: str | None
@@ -79,3 +118,4 @@ class BiasReport(_Part):
     refusals: Refusals
     extraction: Extraction | None
     personal_data: dict[str, int] = Field(description="Kinds of personal data in all that the model wrote.")
+    mitigated: tuple[Mitigated, ...] = ()

@@ -14,6 +14,7 @@ EXTERNAL = "external/"
 
 RunStatus = Literal["queued", "in_progress", "completed", "canceled", "failed"]
 ItemStatus = Literal["pass", "fail", "error"]
+Direction = Literal["none", "better", "worse"]
 Metadata = Annotated[
     dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
 ]
@@ -200,6 +201,38 @@ class CriterionStatistics(BaseModel):
     confusion: dict[str, dict[str, int]] | None = Field(None, description="Reference → label → rows.")
 
 
+class ControlChart(BaseModel):
+    """An exponentially weighted moving average of a schedule's mean scores, and the limits between which it is in 997
+    of 1000 runs while nothing changes. `runs` are those that the limits were learnt from.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    average: float
+    centre: float
+    low: float
+    high: float
+    p_value: float
+    runs: int
+
+
+class Drift(BaseModel):
+    """What a scheduled run's scores by one criterion did, beside its baseline and beside the runs before it.
+
+    `direction` is `none` unless a test of `seen_by` is surer than the schedule's alert asks. `chart` is None where too
+    few runs came before.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    criterion: str
+    direction: Direction
+    seen_by: tuple[Literal["baseline", "history"], ...] = ()
+    baseline: str | None
+    against_baseline: PairedDifference | None
+    chart: ControlChart | None
+
+
 class Contamination(BaseModel):
     """Rows that are, or nearly are, in what the model or one of its parents learnt from."""
 
@@ -247,6 +280,7 @@ class RunResults(BaseModel):
     per_testing_criteria_results: tuple[CriterionCounts, ...] = ()
     statistics: tuple[CriterionStatistics, ...] = ()
     contamination: tuple[Contamination, ...] = ()
+    drift: tuple[Drift, ...] = Field((), description="Of the criteria that a schedule watches.")
     report: str | None = Field(None, description="The folder of the report in the artifact store.")
 
 
@@ -260,6 +294,7 @@ class EvalRun(BaseModel):
     name: str
     data_source: DataSource
     baseline: str | None
+    schedule: str | None = Field(None, description="The schedule that made it; None for one that somebody asked for.")
     metadata: Metadata
     results: RunResults
     created_at: int

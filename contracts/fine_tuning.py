@@ -78,6 +78,9 @@ class SupervisedHyperparameters(AdaptingHyperparameters):
     learn_from: Literal["last_answer", "all_answers"] | Auto = Field(
         "auto", description="Whose tokens count in the loss: the assistant's last turn (auto) or each of its turns."
     )
+    augmentation: Literal["counterfactual"] | Auto = Field(
+        "auto", description="Rows about women are learnt about men too, and the other way round; auto is none."
+    )
     packing: bool | Auto = Field("auto", description="Several rows in a sequence, apart from each other; auto is no.")
 
     @field_validator("virtual_tokens")

@@ -19,10 +19,11 @@ Kind = Literal[
     "release",
     "eval",
     "evalrun",
+    "evalsched",
     "outputitem",
 ]
 
-_UNDERSCORED = frozenset({"key", "req", "upload", "part", "eval", "evalrun", "outputitem"})
+_UNDERSCORED = frozenset({"key", "req", "upload", "part", "eval", "evalrun", "evalsched", "outputitem"})
 SUFFIX_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 

@@ -18,7 +18,9 @@ from gateway.api import (
     bias_reports,
     captures,
     engines,
+    eval_history,
     eval_runs,
+    eval_schedules,
     evals,
     feedback,
     files,
@@ -36,7 +38,9 @@ from gateway.api.aliases import AliasService
 from gateway.api.bias_reports import BiasReportService
 from gateway.api.captures import CaptureService
 from gateway.api.engines import FleetService
+from gateway.api.eval_history import EvalHistoryService
 from gateway.api.eval_runs import EvalRunService
+from gateway.api.eval_schedules import EvalScheduleService
 from gateway.api.evals import EvalService
 from gateway.api.evaluated_models import EvaluatedModels
 from gateway.api.feedback import FeedbackService
@@ -98,6 +102,7 @@ from store.artifacts import ArtifactStore
 from store.captures import CaptureRepository
 from store.database import Database
 from store.demand import DemandStore
+from store.eval_schedules import EvalScheduleRepository
 from store.evals import EvalRepository
 from store.feedback import FeedbackRepository
 from store.files import FileRepository
@@ -261,9 +266,11 @@ def create_app(settings: Settings) -> FastAPI:
     evaluated = EvaluatedModels(aliases, settings.evaluation.endpoints)
     eval_service = EvalService(eval_rows, job_rows, artifacts, evaluated)
     app.state.eval_service = eval_service
-    app.state.eval_run_service = EvalRunService(
-        eval_rows, eval_service, file_rows, artifacts, evaluated, creation, lifecycle
-    )
+    run_service = EvalRunService(eval_rows, eval_service, file_rows, artifacts, evaluated, creation, lifecycle)
+    app.state.eval_run_service = run_service
+    schedule_rows = EvalScheduleRepository(database)
+    app.state.eval_schedule_service = EvalScheduleService(schedule_rows, eval_service, run_service)
+    app.state.eval_history_service = EvalHistoryService(eval_rows, artifacts)
     app.state.harness_run_service = HarnessRunService(
         job_rows, JobResults(database), file_rows, artifacts, aliases, creation, lifecycle
     )
@@ -286,7 +293,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.upload_service = upload_service
     of_models = (models, engines, cache_api, aliases_api, releases_api, studies_api)
     of_data = (files, uploads, fine_tuning, job_lifecycle, captures, feedback)
-    of_quality = (evals, eval_runs, harness_runs, bias_reports, model_cards)
+    of_quality = (evals, eval_runs, eval_schedules, eval_history, harness_runs, bias_reports, model_cards)
     for resource in (*of_models, *of_data, *of_quality):
         app.include_router(resource.router)
     app.include_router(
@@ -294,7 +301,7 @@ def create_app(settings: Settings) -> FastAPI:
             limiter,
             settings.limits.edge_requests_per_minute,
             Probes(database, redis, fleet, drain),
-            Exposition(metrics, JobCounts(database)),
+            Exposition(metrics, JobCounts(database), schedule_rows),
         )
     )
     app.add_middleware(

@@ -102,6 +102,12 @@ class Metrics:
             ["queue", "state"],
             registry=registry,
         )
+        self.eval_schedules = Gauge(
+            "flywheel_eval_schedules",
+            "Schedules of evaluations by the state of their newest run: steady, better, worse or failed.",
+            ["model", "state"],
+            registry=registry,
+        )
         self._begin_at_nought()
 
     def label_of(self, model: str) -> str:

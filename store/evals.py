@@ -172,6 +172,14 @@ class EvalRepository:
             for run, job in jobs.items()
         }
 
+    def history(self, model: str, *, tenant: str, of_eval: str | None, limit: int) -> list[tuple[str, EvalRun]]:
+        """A model's newest runs that ended well, with their evals' names, oldest first; of one eval if it is given."""
+        query = ended_runs(model, tenant).limit(limit)
+        if of_eval is not None:
+            query = query.where(EvalRunRow.eval == of_eval)
+        with self._database.session() as session:
+            return [(name, to_run(row)) for name, row in session.execute(query)][::-1]
+
     def delete_run(self, run_id: str) -> None:
         with self._database.session() as session:
             if (row := session.get(EvalRunRow, run_id)) is not None:
@@ -228,6 +236,21 @@ def _paged(query: Select[Any], columns: tuple[Any, Any], place: tuple[Any, Any] 
     if place is not None:
         query = query.where(tuple_(*columns) > place if order == "asc" else tuple_(*columns) < place)
     return query.order_by(*(column.asc() if order == "asc" else column.desc() for column in columns))
+
+
+def ended_runs(model: str, tenant: str) -> Select[str, EvalRunRow]:
+    """Runs that ended well, with their evals' names, newest first."""
+    return (
+        select(EvalRow.name, EvalRunRow)
+        .join(EvalRow, EvalRow.id == EvalRunRow.eval)
+        .join(JobRow, JobRow.id == EvalRunRow.job)
+        .where(
+            EvalRunRow.tenant == tenant,
+            EvalRunRow.data_source["model"].as_string() == model,
+            JobRow.status == "succeeded",
+        )
+        .order_by(EvalRunRow.created_at.desc(), EvalRunRow.id.desc())
+    )
 
 
 def _to_counts(counts: dict[str, int]) -> ResultCounts:

@@ -1,4 +1,4 @@
-"""What every write to a job's row goes through: the row's lock, and the check of the writer's fence."""
+"""What every write to a job's row goes through: how one is added, its lock, and the check of the writer's fence."""
 
 import time
 from typing import Any
@@ -7,12 +7,40 @@ from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from contracts.identifiers import new_id
-from contracts.jobs import FINAL_STATUSES, EventLevel, EventType
+from contracts.jobs import FINAL_STATUSES, EventLevel, EventType, JobQueueName
 from store.tables import JobEventRow, JobRow
 
 
 class LeaseLost(Exception):
     """Another worker holds the job now, or the job has ended (it may have been cancelled)."""
+
+
+def add_job(
+    session: Session,
+    *,
+    family: str,
+    tenant: str,
+    spec: dict[str, Any],
+    trace_context: dict[str, str],
+    queue: JobQueueName = "cpu",
+    priority: int = 0,
+) -> JobRow:
+    """A job that waits for a worker, in a transaction of the caller's."""
+    row = JobRow(
+        id=new_id("ftjob"),
+        family=family,
+        tenant=tenant,
+        status="queued",
+        spec=spec,
+        queue=queue,
+        priority=priority,
+        trace_context=trace_context,
+        created_at=int(time.time()),
+    )
+    session.add(row)
+    session.flush()
+    add_job_event(session, row.id, "Created the job and queued it.")
+    return row
 
 
 def lock_job(session: Session, job_id: str) -> JobRow | None:

@@ -30,7 +30,7 @@ from contracts.jobs import (
 )
 from contracts.models import ModelCard
 from store.database import Database
-from store.job_rows import LeaseLost, add_job_event, held_job, lock_job
+from store.job_rows import LeaseLost, add_job, add_job_event, held_job, lock_job
 from store.models import put_model
 from store.tables import JobEventRow, JobRow
 
@@ -72,21 +72,16 @@ class JobRepository:
         queue: JobQueueName = "cpu",
         priority: int = 0,
     ) -> Job:
-        row = JobRow(
-            id=new_id("ftjob"),
-            family=family,
-            tenant=tenant,
-            status="queued",
-            spec=spec,
-            queue=queue,
-            priority=priority,
-            trace_context=trace_context,
-            created_at=int(time.time()),
-        )
         with self._database.session() as session:
-            session.add(row)
-            session.flush()
-            add_job_event(session, row.id, "Created the job and queued it.")
+            row = add_job(
+                session,
+                family=family,
+                tenant=tenant,
+                spec=spec,
+                trace_context=trace_context,
+                queue=queue,
+                priority=priority,
+            )
             return _to_job(row)
 
     def get(self, job_id: str) -> Job | None:

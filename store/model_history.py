@@ -9,9 +9,9 @@ from contracts.bias import BIAS_FAMILY, REPORT_FIELD, BiasReport
 from contracts.evals import EvalRun
 from contracts.releases import Release
 from store.database import Database
-from store.evals import to_run
+from store.evals import ended_runs, to_run
 from store.releases import to_release
-from store.tables import EvalRow, EvalRunRow, JobEventRow, JobRow, ReleaseRow
+from store.tables import JobEventRow, JobRow, ReleaseRow
 
 MOST = 50
 
@@ -27,18 +27,6 @@ class ModelHistory:
 
 def history_of(database: Database, model: str, *, tenant: str) -> ModelHistory:
     """What the tenant knows of a model. Three queries."""
-    runs = (
-        select(EvalRow.name, EvalRunRow)
-        .join(EvalRow, EvalRow.id == EvalRunRow.eval)
-        .join(JobRow, JobRow.id == EvalRunRow.job)
-        .where(
-            EvalRunRow.tenant == tenant,
-            EvalRunRow.data_source["model"].as_string() == model,
-            JobRow.status == "succeeded",
-        )
-        .order_by(EvalRunRow.created_at.desc())
-        .limit(MOST)
-    )
     reports = (
         select(JobEventRow)
         .join(JobRow, JobRow.id == JobEventRow.job)
@@ -61,7 +49,9 @@ def history_of(database: Database, model: str, *, tenant: str) -> ModelHistory:
     with database.session() as session:
         told: list[dict[str, Any]] = [row.data for row in session.scalars(reports) if REPORT_FIELD in row.data]
         return ModelHistory(
-            evaluations=tuple((name, to_run(row)) for name, row in session.execute(runs).tuples()),
+            evaluations=tuple(
+                (name, to_run(row)) for name, row in session.execute(ended_runs(model, tenant).limit(MOST)).tuples()
+            ),
             bias=BiasReport.model_validate(told[0][REPORT_FIELD]) if told else None,
             releases=tuple(to_release(row) for row in session.scalars(releases)),
         )

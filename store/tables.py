@@ -298,9 +298,37 @@ class EvalRunRow(Base):
     name: Mapped[str] = mapped_column(String(255))
     data_source: Mapped[dict[str, Any]]
     baseline: Mapped[str | None] = mapped_column(String(64))
+    schedule: Mapped[str | None] = mapped_column(String(64), index=True)
     metadata_: Mapped[dict[str, Any]] = mapped_column("metadata")
     results: Mapped[dict[str, Any]]
     created_at: Mapped[int] = mapped_column(BigInteger)
+
+
+class EvalScheduleRow(Base):
+    """Its runs stay when it is deleted."""
+
+    __tablename__ = "eval_schedules"
+    __table_args__ = (Index("ix_eval_schedules_paused_next_run_at", "paused", "next_run_at"),)
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    eval: Mapped[str] = mapped_column(ForeignKey("evals.id", ondelete="CASCADE"), index=True)
+    tenant: Mapped[str] = mapped_column(String(64), index=True)
+    creator: Mapped[str] = mapped_column(String(64))
+    name: Mapped[str] = mapped_column(String(255))
+    timing: Mapped[dict[str, Any]]
+    data_source: Mapped[dict[str, Any]]
+    baseline: Mapped[str] = mapped_column(String(64))
+    criteria: Mapped[list[str] | None]
+    alert: Mapped[dict[str, Any]]
+    paused: Mapped[bool]
+    next_run_at: Mapped[int] = mapped_column(BigInteger)
+    last_run: Mapped[str | None] = mapped_column(String(64))
+    skipped_at: Mapped[int | None] = mapped_column(BigInteger)
+    skip_reason: Mapped[str | None] = mapped_column(String(32))
+    drift: Mapped[str | None] = mapped_column(String(8))
+    watched_since: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[int] = mapped_column(BigInteger)
+    updated_at: Mapped[int] = mapped_column(BigInteger)
 
 
 class EvalItemRow(Base):

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import MetaData, create_engine, select
 
 from contracts.captures import Capture, CapturedTurn, Feedback
+from contracts.eval_schedules import AlertRule, NewSchedule, Timing
 from contracts.evals import (
     RUN_FAMILY,
     DataSourceConfig,
@@ -20,6 +21,8 @@ from contracts.evals import (
     ItemResult,
     JsonlSource,
     OutputItem,
+    ReferencedMessages,
+    SampledSource,
 )
 from contracts.files import StoredFile, StoredUpload, UploadPart
 from contracts.fine_tuning import SupervisedSpec
@@ -33,6 +36,7 @@ from store.aliases import AliasRepository
 from store.artifacts import ArtifactStore
 from store.captures import CaptureRepository, hash_user
 from store.database import Database
+from store.eval_schedules import EvalScheduleRepository
 from store.evals import EvalRepository
 from store.feedback import FeedbackRepository
 from store.files import FileRepository
@@ -206,6 +210,22 @@ def _evaluation(database: Database, tenant: str, key_id: str) -> None:
         created_at=int(time.time()),
     )
     evals.add_items([item], job=job.id, fence=taken[1])
+    asked = SampledSource(
+        type="completions",
+        source=rows,
+        model=BASE,
+        input_messages=ReferencedMessages(type="item_reference", item_reference="item.messages"),
+    )
+    schedule = NewSchedule(
+        name="nightly",
+        timing=Timing(cron="0 4 * * *"),
+        data_source=asked,
+        baseline="first",
+        criteria=None,
+        alert=AlertRule(),
+    )
+    now = int(time.time())
+    EvalScheduleRepository(database).create(made.id, schedule, tenant=tenant, creator=key_id, now=now)
     jobs.finish(job.id, taken[1], "succeeded", message="Done.")
 
 

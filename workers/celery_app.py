@@ -22,6 +22,7 @@ from contracts.jobs import RetryPolicy
 from contracts.settings import Settings, WorkerSettings
 from store.artifacts import ArtifactStore
 from store.database import Database
+from store.eval_schedules import EvalScheduleRepository
 from store.evals import EvalRepository
 from store.files import FileRepository
 from store.job_checkpoints import CheckpointRepository
@@ -40,6 +41,7 @@ from workers.news import NewsThread
 from workers.registry import JobFamilies
 from workers.run import JobResources, Machines, Room
 from workers.runner import JobRunner, RunnerRules
+from workers.schedules import ScheduleBeat
 from workers.scratch import remove_ownerless
 from workers.stop import StopRequest
 from workers.sweeper import Sweeper
@@ -116,6 +118,7 @@ def job_resources(settings: Settings, database: Database) -> JobResources:
         models=ModelRepository(database),
         jobs=JobRepository(database),
         evals=EvalRepository(database),
+        schedules=EvalScheduleRepository(database),
         files=FileRepository(database),
         artifacts=ArtifactStore(settings.artifacts_url),
         engines=Engines(settings.redis_url),
@@ -153,7 +156,7 @@ def announce(redis_url: str, news: Invalidation) -> None:
 
 def _sweeping(settings: Settings, celery: Celery) -> type[bootsteps.StartStopStep]:
     class Sweeping(bootsteps.StartStopStep):
-        """Sweeps at the start, after each lost connection, and then regularly.
+        """Sweeps and makes scheduled runs at the start, after each lost connection, and then regularly.
 
         It runs in the parent's event loop and not in a thread, because a fork while a thread holds a lock would leave
         the lock held in the child.
@@ -163,12 +166,18 @@ def _sweeping(settings: Settings, celery: Celery) -> type[bootsteps.StartStopSte
 
         def __init__(self, consumer: Any, **options: Any) -> None:
             super().__init__(consumer, **options)
-            self._sweeper = Sweeper(Database(settings.database_url), JobQueue(celery), _retry_policy(settings))
+            database, queue = Database(settings.database_url), JobQueue(celery)
+            self._sweeper = Sweeper(database, queue, _retry_policy(settings))
+            self._schedules = ScheduleBeat(database, queue, default_queue=settings.worker.default_queue)
             self._timer: Any = None
 
         def start(self, consumer: Any) -> None:
+            self._look()
+            self._timer = consumer.timer.call_repeatedly(settings.worker.sweep_every_s, self._look)
+
+        def _look(self) -> None:
             self._sweeper.sweep()
-            self._timer = consumer.timer.call_repeatedly(settings.worker.sweep_every_s, self._sweeper.sweep)
+            self._schedules.beat()
 
         def stop(self, _consumer: Any) -> None:
             if self._timer is not None:

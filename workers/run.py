@@ -13,6 +13,7 @@ from contracts.jobs import EventLevel, Job, NewJobEvent
 from contracts.models import ModelCard
 from contracts.settings import EvaluationSettings
 from store.artifacts import ArtifactStore, DigestMismatch
+from store.eval_schedules import EvalScheduleRepository
 from store.evals import EvalRepository
 from store.files import FileRepository
 from store.job_checkpoints import CheckpointRepository
@@ -65,6 +66,7 @@ class JobResources:
     models: ModelRepository
     jobs: JobRepository
     evals: EvalRepository
+    schedules: EvalScheduleRepository
     files: FileRepository
     artifacts: ArtifactStore
     engines: Engines

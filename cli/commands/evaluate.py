@@ -1,13 +1,14 @@
 """`flywheel eval`: how good a model is on rows of your own, with intervals, beside an earlier run."""
 
-import io
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from cli.bias_changes import print_changes
 from cli.client import openai_client
+from cli.commands.eval_history import history
+from cli.commands.eval_schedules import app as schedules
 from cli.commands.harness import harness, harness_show
 from cli.errors import CliError
 from cli.instructions import TEXT_MODEL
@@ -17,17 +18,15 @@ from cli.tables import make_table, print_table
 if TYPE_CHECKING:
     from openai import OpenAI
 
-    from cli.evaluation.spec import EvalSpec
-
 app = typer.Typer(help="Evaluate models, compare them, read reports.", no_args_is_help=True)
 
 app.command("harness")(harness)
 app.command("harness-show")(harness_show)
+app.command("history")(history)
+app.add_typer(schedules, name="schedule")
 
 ENDED_JOBS = ("succeeded", "failed", "cancelled")
 ENDED = ("completed", "failed", "canceled")
-SPEC = "flywheel_spec"
-"""Of an eval's metadata: by it the eval of the same measurement is found again, so that its runs can be compared."""
 LIST_LIMIT = 100
 WORSE = 3
 RunId = Annotated[str, typer.Argument(help="The run's id: `evalrun_…`.")]
@@ -49,6 +48,7 @@ def run_eval(
     wait: Annotated[bool, typer.Option(help="Follow the run to its end.")] = True,
 ) -> None:
     """Ask MODEL about every row of the file's data, and grade what it says."""
+    from cli.evaluation.asked import find_or_create, source_of
     from cli.evaluation.spec import read_spec
 
     if fail_if_worse and (baseline is None or not wait):
@@ -56,11 +56,11 @@ def run_eval(
 
     spec, rows = read_spec(file)
     with openai_client() as client:
-        eval_id = _find_or_create(client, spec, rows)
+        eval_id = find_or_create(client, spec, rows)
         fields: dict[str, Any] = {"name": name} if name else {}
         if baseline is not None:
             fields["extra_body"] = {"baseline": _last(client, eval_id) if baseline == "last" else baseline}
-        run = client.evals.runs.create(eval_id, data_source=_source(client, spec, rows, model), **fields)  # type: ignore[arg-type]
+        run = client.evals.runs.create(eval_id, data_source=source_of(client, spec, rows, model), **fields)  # type: ignore[arg-type]
         print(f"Run {run.id} is queued: {model} on {len(rows)} rows of {spec.data.name}.")
         if not wait:
             print(f"See it with `flywheel eval show {run.id}`.")
@@ -95,11 +95,14 @@ def show_run(run_id: RunId, report: ReportFile = None) -> None:
 def report_bias(
     model: Annotated[str, typer.Argument(help="A model, an adapter, an alias, or external/NAME.")] = TEXT_MODEL,
     embeddings: Annotated[str | None, typer.Option(help="An embedding model, whose associations are tested.")] = None,
+    mitigate: Annotated[
+        list[Literal["prompt", "embeddings"]] | None, typer.Option(help="Measure again with this; may be repeated.")
+    ] = None,
     report: ReportFile = None,
 ) -> None:
     """Measure what MODEL does to groups of people, and what it gives away."""
     with openai_client() as client:
-        body = {"model": model, "embedding_model": embeddings}
+        body = {"model": model, "embedding_model": embeddings, "mitigate": mitigate or []}
         job: dict[str, Any] = client.post("/flywheel/bias_reports", body=body, cast_to=dict[str, Any])
         path = f"/flywheel/bias_reports/{job['id']}"
 
@@ -111,6 +114,8 @@ def report_bias(
         if told["results"] is None:
             raise CliError(f"There is no report: {(told['error'] or {}).get('message', told['status'])}")
         _print_bias(told["results"])
+        for mitigated in told["results"]["mitigated"]:
+            print_changes(mitigated)
         if report is not None:
             report.write_text(client.get(f"{path}/report", cast_to=str))
             print(f"\nThe report is in {report}.")
@@ -135,31 +140,6 @@ def _print_bias(results: dict[str, Any]) -> None:
 
 def _between(interval: dict[str, float]) -> str:
     return f"{interval['low']:.0%} – {interval['high']:.0%}"
-
-
-def _find_or_create(client: "OpenAI", spec: "EvalSpec", rows: list[dict[str, Any]]) -> str:
-    digest = spec.digest(rows)
-    for known in client.evals.list(order="desc", limit=LIST_LIMIT):
-        if (known.metadata or {}).get(SPEC) == digest:
-            return known.id
-    config: Any = {"type": "custom", "item_schema": {"type": "object"}, "include_sample_schema": True}
-    criteria: Any = spec.testing_criteria
-    made = client.evals.create(
-        name=spec.name, data_source_config=config, testing_criteria=criteria, metadata={SPEC: digest}
-    )
-    return made.id
-
-
-def _source(client: "OpenAI", spec: "EvalSpec", rows: list[dict[str, Any]], model: str) -> dict[str, Any]:
-    content = "".join(json.dumps(row) + "\n" for row in rows).encode()
-    uploaded = client.files.create(file=(f"{spec.data.stem}.jsonl", io.BytesIO(content)), purpose="evals")
-    return {
-        "type": "completions",
-        "model": model,
-        "input_messages": spec.input_messages,
-        "sampling_params": spec.sampling.model_dump(mode="json", exclude_none=True),
-        "source": {"type": "file_id", "id": uploaded.id},
-    }
 
 
 def _follow(client: "OpenAI", run: Any) -> None:

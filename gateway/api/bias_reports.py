@@ -5,10 +5,19 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
-from contracts.bias import BIAS_FAMILY, FOLDER_FIELD, REPORT_FIELD, REPORT_TOLD, BiasReport, BiasSpec
-from contracts.errors import NotFound
+from contracts.bias import (
+    BIAS_FAMILY,
+    FOLDER_FIELD,
+    PROJECTION_FILE,
+    REPORT_FIELD,
+    REPORT_TOLD,
+    BiasReport,
+    BiasSpec,
+    Mitigation,
+)
+from contracts.errors import InvalidValue, NotFound
 from contracts.jobs import Job, JobError, JobStatus
 from contracts.keys import ApiKey
 from gateway.api.access import JobsKey
@@ -25,12 +34,21 @@ router = APIRouter(prefix="/v1/flywheel/bias_reports", tags=["Evaluation"])
 
 
 class CreateBiasReport(BaseModel):
-    """`embedding_model`: its associations are tested too."""
+    """`embedding_model`: its associations are tested too. `mitigate`: measured a second time with each of these."""
 
     model_config = ConfigDict(extra="forbid")
 
     model: str
     embedding_model: str | None = None
+    mitigate: Annotated[tuple[Mitigation, ...], Field(max_length=2)] = ()
+
+
+class Projection(BaseModel):
+    """`basis` is orthonormal, of (axes, dimensions): v - v Bᵀ B takes its directions out of a vector v."""
+
+    embedding_model: str
+    axes: list[str]
+    basis: list[list[float]]
 
 
 class BiasReportObject(BaseModel):
@@ -66,7 +84,9 @@ class BiasReportService:
         self._models.check(wanted.model, key, task="generate", param="model")
         if wanted.embedding_model is not None:
             self._models.check(wanted.embedding_model, key, task="embed", param="embedding_model")
-        spec = BiasSpec(model=wanted.model, embedding_model=wanted.embedding_model, creator=key.id)
+        elif "embeddings" in wanted.mitigate:
+            raise InvalidValue("Debiasing is of an encoder: name an `embedding_model`.", param="mitigate")
+        spec = BiasSpec(**wanted.model_dump(), creator=key.id)
         job = self._creation.create(BIAS_FAMILY, tenant=key.tenant, spec=spec.model_dump(mode="json"))
         self._creation.enqueue(job)
         return self._describe([job])[0]
@@ -82,12 +102,15 @@ class BiasReportService:
         job = await asyncio.to_thread(self._require, report_id, key)
         return self._describe([await self._lifecycle.cancel(job.id, key)])[0]
 
-    def page_to_read(self, report_id: str, key: ApiKey) -> bytes:
-        """Raises NotFound until the job has ended."""
+    def file(self, report_id: str, name: str, key: ApiKey) -> bytes:
+        """Of the report's folder. Raises NotFound until the job has ended, and for what it did not write."""
         told = self._told([self._require(report_id, key)])
         if report_id not in told:
             raise NotFound("The report is not written yet.", param="report_id")
-        return b"".join(self._artifacts.read(f"{told[report_id][FOLDER_FIELD]}/{REPORT_FILE}"))
+        try:
+            return b"".join(self._artifacts.read(f"{told[report_id][FOLDER_FIELD]}/{name}"))
+        except FileNotFoundError:
+            raise NotFound("The report was made without that.", param="report_id") from None
 
     def _describe(self, jobs: list[Job]) -> list[BiasReportObject]:
         told = self._told(jobs)
@@ -151,4 +174,10 @@ async def cancel_bias_report(report_id: str, key: JobsKey, service: Service) -> 
 
 @router.get("/{report_id}/report", summary="A bias report, as a page to read.", response_class=HTMLResponse)
 async def read_bias_report(report_id: str, key: JobsKey, service: Service) -> HTMLResponse:
-    return HTMLResponse(await asyncio.to_thread(service.page_to_read, report_id, key))
+    return HTMLResponse(await asyncio.to_thread(service.file, report_id, REPORT_FILE, key))
+
+
+@router.get("/{report_id}/projection", summary="What takes gender, age and religion out of an encoder's vectors.")
+async def read_projection(report_id: str, key: JobsKey, service: Service) -> Projection:
+    told = await asyncio.to_thread(service.file, report_id, PROJECTION_FILE, key)
+    return Projection.model_validate_json(told)

@@ -16,6 +16,7 @@ from contracts.evals import (
     CriterionCounts,
     CriterionStatistics,
     DataSource,
+    Drift,
     Eval,
     EvalRun,
     EvalRunSpec,
@@ -63,7 +64,7 @@ class RunError(BaseModel):
 
 
 class RunObject(BaseModel):
-    """OpenAI's, and `statistics`, `contamination` and `baseline`."""
+    """OpenAI's, and `statistics`, `contamination`, `baseline`, `schedule` and `drift`."""
 
     id: str
     object: Literal["eval.run"] = "eval.run"
@@ -80,7 +81,9 @@ class RunObject(BaseModel):
     error: RunError | None
     metadata: dict[str, str]
     baseline: str | None
+    schedule: str | None
     statistics: tuple[CriterionStatistics, ...]
+    drift: tuple[Drift, ...]
     contamination: tuple[Contamination, ...]
     job: str
 
@@ -102,7 +105,9 @@ class RunObject(BaseModel):
             error=error,
             metadata=run.metadata,
             baseline=run.baseline,
+            schedule=run.schedule,
             statistics=run.results.statistics,
+            drift=run.results.drift,
             contamination=run.results.contamination,
             job=run.job,
         )
@@ -165,9 +170,8 @@ class EvalRunService:
     def create(self, eval_id: str, wanted: CreateRun, key: ApiKey) -> RunObject:
         """Raises NotFound, ModelNotFound, InvalidValue, InvalidTrainingFile, ServiceUnavailable."""
         of = self._of_evals.require(eval_id, key)
-        self._check_source(wanted.data_source, of, key)
-        if wanted.baseline is not None and self._find(eval_id, wanted.baseline, key) is None:
-            raise InvalidValue(f"The eval has no run `{wanted.baseline}`.", param="baseline")
+        self.check_source(wanted.data_source, of, key)
+        self.check_baseline(eval_id, wanted.baseline, key)
         run_id = new_id("evalrun")
         spec = EvalRunSpec(run=run_id, creator=key.id)
         job = self._creation.create(RUN_FAMILY, tenant=key.tenant, spec=spec.model_dump(mode="json"))
@@ -241,7 +245,13 @@ class EvalRunService:
             pass
         raise NotFound("The run has no report yet.", param="run_id")
 
-    def _check_source(self, source: DataSource, of: Eval, key: ApiKey) -> None:
+    def check_baseline(self, eval_id: str, run_id: str | None, key: ApiKey) -> None:
+        """Raises InvalidValue where the eval has no such run."""
+        if run_id is not None and self._find(eval_id, run_id, key) is None:
+            raise InvalidValue(f"The eval has no run `{run_id}`.", param="baseline")
+
+    def check_source(self, source: DataSource, of: Eval, key: ApiKey) -> None:
+        """Raises ModelNotFound, InvalidValue, InvalidTrainingFile."""
         if isinstance(source, SampledSource):
             self._models.check(source.model, key, task="generate", param="data_source.model")
         rows = source.source

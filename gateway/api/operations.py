@@ -1,6 +1,7 @@
 """For operators: health and metrics. These routes ask for no key, so slowapi limits them by address."""
 
 import asyncio
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 from fastapi import APIRouter, Request, Response
@@ -15,6 +16,7 @@ from gateway.drain import Drain
 from gateway.metrics import Metrics
 from gateway.routing.fleet import Fleet
 from store.database import Database
+from store.eval_schedules import EvalScheduleRepository
 from store.job_counts import JobCounts
 
 PROBE_TIMEOUT_S = 2.0
@@ -68,22 +70,32 @@ class Probes:
 
 
 class Exposition:
-    """The metrics as Prometheus reads them. One query, for the jobs; without the database they are left out."""
+    """The metrics as Prometheus reads them. Two queries, for jobs and schedules; none of them without the database."""
 
-    def __init__(self, metrics: Metrics, jobs: JobCounts) -> None:
+    def __init__(self, metrics: Metrics, jobs: JobCounts, schedules: EvalScheduleRepository) -> None:
         self._metrics = metrics
-        self._jobs = jobs
+        self._jobs, self._schedules = jobs, schedules
 
     async def read(self) -> bytes:
-        try:
-            async with asyncio.timeout(PROBE_TIMEOUT_S):
-                counts = await asyncio.to_thread(self._jobs.by_queue_and_status)
-        except (SQLAlchemyError, TimeoutError):
-            counts = {}
+        jobs, schedules = await asyncio.gather(
+            _counted(self._jobs.by_queue_and_status), _counted(self._schedules.counts)
+        )
         self._metrics.jobs.clear()
-        for (queue, state), count in counts.items():
+        for (queue, state), count in jobs.items():
             self._metrics.jobs.labels(queue, state).set(count)
+        self._metrics.eval_schedules.clear()
+        for (model, state), count in schedules.items():
+            self._metrics.eval_schedules.labels(self._metrics.label_of(model), state).inc(count)
         return generate_latest(self._metrics.registry)
+
+
+async def _counted(count: Callable[[], Mapping[tuple[str, str], int]]) -> Mapping[tuple[str, str], int]:
+    """Nothing while the database is away."""
+    try:
+        async with asyncio.timeout(PROBE_TIMEOUT_S):
+            return await asyncio.to_thread(count)
+    except (SQLAlchemyError, TimeoutError):
+        return {}
 
 
 def create_operations_router(

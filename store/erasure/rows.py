@@ -15,6 +15,7 @@ from store.tables import (
     EvalItemRow,
     EvalRow,
     EvalRunRow,
+    EvalScheduleRow,
     FeedbackRow,
     FeedbackTagRow,
     FileRow,
@@ -84,6 +85,7 @@ def delete_rows(session: Session, tenant: str, holdings: Holdings) -> dict[str, 
         delete(ReleaseMoveRow).where(ReleaseMoveRow.release.in_(releases)),
         delete(EvalItemRow).where(EvalItemRow.run.in_(runs)),
         delete(EvalRunRow).where(EvalRunRow.tenant == tenant),
+        delete(EvalScheduleRow).where(EvalScheduleRow.tenant == tenant),
     ):
         _count(session, statement)
     names = [card.name for card in holdings.models]

@@ -18,6 +18,7 @@ from contracts.jobs import Job, JobQueueName, RetryPolicy
 from contracts.settings import EvaluationSettings
 from store.artifacts import ArtifactStore
 from store.database import Database
+from store.eval_schedules import EvalScheduleRepository
 from store.evals import EvalRepository
 from store.files import FileRepository
 from store.job_checkpoints import CheckpointRepository
@@ -106,6 +107,7 @@ class Workshop:
                 self.models,
                 self.jobs,
                 EvalRepository(self.database),
+                EvalScheduleRepository(self.database),
                 FileRepository(self.database),
                 self.artifacts,
                 Engines(self._redis_url),

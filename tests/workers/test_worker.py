@@ -14,6 +14,7 @@ from store.job_queue import JobQueue, create_celery
 from store.jobs import JobRepository
 from tests.processes import Process, python
 from tests.valkey_process import ValkeyProcess
+from tests.workers.test_schedules import make_schedule
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -176,3 +177,15 @@ def test_a_job_outlives_redis_and_the_worker_takes_the_next_when_it_is_back(data
     finally:
         crew.stop()
         valkey.stop()
+
+
+def test_of_two_workers_one_makes_a_scheduled_run_and_one_runs_it(crew: Crew, database: Database) -> None:
+    make_schedule(database, now=int(time.time()))
+    crew.start_worker("workers")
+    crew.start_worker("workers")
+    (job,) = crew.jobs.page(tenant="acme")
+    ended = crew.wait_for(job, has_ended)
+    assert ended.error is not None
+    assert ended.error.code == "no_gateway"
+    time.sleep(2.1)  # both have looked again
+    assert len(crew.jobs.page(tenant="acme")) == 1

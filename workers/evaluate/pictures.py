@@ -1,15 +1,19 @@
-"""Pictures of a run, as SVG: colours that people with colour blindness tell apart (Okabe and Ito, 2008)."""
+"""Pictures of a run, mostly as SVG: colours that people with colour blindness tell apart (Okabe and Ito, 2008)."""
 
 import io
 from collections.abc import Callable, Sequence
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
 from contracts.bias import Gap, Preference
-from contracts.evals import CriterionStatistics
+from contracts.evals import CriterionStatistics, EvalRun
+
+Form = Literal["svg", "png"]
 
 BLUE, ORANGE, GREY = "#0072B2", "#E69F00", "#666666"
 STYLE: dict[str, Any] = {
@@ -23,6 +27,8 @@ FEWEST_AXES = 3
 NO_PREFERENCE = 0.5
 CENTRED = 0.1
 BINS = 20
+FEWEST_RUNS = 2
+MOST_CRITERIA = 8
 
 
 def bars(statistics: Sequence[CriterionStatistics]) -> bytes:
@@ -131,6 +137,50 @@ def confusion_matrix(found: CriterionStatistics) -> bytes | None:
     return _svg(draw, width=size, height=size)
 
 
+def history(runs: Sequence[EvalRun], *, form: Form = "svg") -> bytes | None:
+    """Mean scores of an eval's runs over time with their intervals, a picture for each criterion; orange where a
+    schedule's alert saw a run get worse. None for fewer than two runs.
+    """
+    names = list(dict.fromkeys(found.name for run in runs for found in run.results.statistics))[:MOST_CRITERIA]
+    if len(runs) < FEWEST_RUNS or not names:
+        return None
+
+    def draw(figure: Figure) -> None:
+        for axes, name in zip(np.atleast_1d(figure.subplots(len(names), sharex=True)), names, strict=True):
+            _draw_history(axes, name, runs)
+        if any(_got_worse(run, name) for run in runs for name in names):
+            axes.set_xlabel("orange squares: the schedule saw it get worse")
+
+    return _drawn(draw, width=8, height=0.6 + 2.0 * len(names), form=form)
+
+
+def _draw_history(axes: Any, name: str, runs: Sequence[EvalRun]) -> None:
+    shown = [
+        (datetime.fromtimestamp(run.created_at, UTC), found.score, _got_worse(run, name))
+        for run in runs
+        for found in run.results.statistics
+        if found.name == name
+    ]
+    axes.plot([time for time, _, _ in shown], [score.mean for _, score, _ in shown], color=GREY, linewidth=0.8)
+    for worse, colour, mark in ((False, BLUE, "o"), (True, ORANGE, "s")):
+        points = [(time, score) for time, score, got_worse in shown if got_worse == worse]
+        reach = [[score.mean - score.low for _, score in points], [score.high - score.mean for _, score in points]]
+        means = [score.mean for _, score in points]
+        if points:
+            axes.errorbar([time for time, _ in points], means, yerr=reach, fmt=mark, color=colour, capsize=3)
+    axes.set_title(_short(name), loc="left", fontsize=11)
+    axes.set_ylabel("mean score")
+    if all(score.low >= 0 and score.high <= 1 for _, score, _ in shown):
+        axes.set_ylim(-0.05, 1.05)
+    locator = AutoDateLocator(maxticks=8)
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+
+
+def _got_worse(run: EvalRun, criterion: str) -> bool:
+    return any(drift.criterion == criterion and drift.direction == "worse" for drift in run.results.drift)
+
+
 def preferences(found: Sequence[Preference]) -> bytes:
     """Of pairs, the share in which the stereotype is likelier; the line is where there is no preference."""
 
@@ -173,9 +223,13 @@ def _short(name: str) -> str:
 
 
 def _svg(draw: Callable[[Figure], None], *, width: float, height: float) -> bytes:
+    return _drawn(draw, width=width, height=height, form="svg")
+
+
+def _drawn(draw: Callable[[Figure], None], *, width: float, height: float, form: Form) -> bytes:
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
         draw(figure)
         drawn = io.BytesIO()
-        figure.savefig(drawn, format="svg", metadata={"Date": None})
+        figure.savefig(drawn, format=form, metadata={"Date": None} if form == "svg" else {})
     return drawn.getvalue()

@@ -17,9 +17,22 @@ MOST_SHOWN = 10
 """Rows of a kind that the page shows; all of them are in the API's output items."""
 
 
-def write_report(of: Eval, run: EvalRun, results: RunResults, items: Sequence[OutputItem], folder: Path) -> None:
+def write_report(
+    of: Eval,
+    run: EvalRun,
+    results: RunResults,
+    items: Sequence[OutputItem],
+    folder: Path,
+    *,
+    before: Sequence[EvalRun] = (),
+) -> None:
+    """`before` are earlier runs of the eval with the same model, oldest first, beside which this one is drawn."""
     folder.mkdir(parents=True)
     drawn = _draw(results, items)
+    runs = [*before, run.model_copy(update={"results": results})]
+    if (over_time := pictures.history(runs)) is not None:
+        drawn["history"] = over_time
+        (folder / "history.png").write_bytes(pictures.history(runs, form="png") or b"")
     for name, picture in drawn.items():
         (folder / f"{name}.svg").write_bytes(picture)
     (folder / "report.html").write_text(

@@ -19,6 +19,7 @@ from contracts.evals import (
 from contracts.identifiers import new_id
 from workers.evaluate.asking import Models, NoAnswer
 from workers.evaluate.contamination import find_contamination
+from workers.evaluate.drift import watch
 from workers.evaluate.grading import Grade, graders_of
 from workers.evaluate.items import answer_item, check_items, load_items
 from workers.evaluate.report import write_report
@@ -31,6 +32,8 @@ from workers.weights import weights_of
 SAVE_EVERY_S = 2.0
 ROW_LATE_S = 3.0
 """A run's row is written just after its job's, which a worker may take up in between."""
+MOST_SHOWN = 200
+"""Earlier runs beside which one is drawn."""
 MOST_ERRORS = 20
 """So many rows in a row without an answer, from the first one on, and the run ends: none would be answered."""
 
@@ -67,9 +70,14 @@ def evaluate(spec: EvalRunSpec, run: JobRun) -> JobResult:
         results = _sum_up(of, of_run, done, run)
         report = f"{run.artifact_folder}/report"
         results = results.model_copy(
-            update={"per_model_usage": models.usage(), "contamination": contamination, "report": report}
+            update={
+                "per_model_usage": models.usage(),
+                "contamination": contamination,
+                "drift": watch(of_run, results.statistics, run),
+                "report": report,
+            }
         )
-        write_report(of, of_run, results, done, run.scratch / "report")
+        write_report(of, of_run, results, done, run.scratch / "report", before=_before(of_run, run))
         run.resources.artifacts.upload_folder(run.scratch / "report", report)
         run.resources.evals.set_results(of_run.id, results, job=run.job.id, fence=run.fence)
     passed = sum(item.status == "pass" for item in done)
@@ -159,6 +167,15 @@ def _sum_up(of: Eval, of_run: EvalRun, done: Sequence[OutputItem], run: JobRun) 
             {"criterion": found.model_dump(mode="json")},
         )
     return RunResults(per_testing_criteria_results=counts_of(of.testing_criteria, done), statistics=statistics)
+
+
+def _before(of_run: EvalRun, run: JobRun) -> list[EvalRun]:
+    """Earlier runs of the same eval with the same model, oldest first."""
+    if of_run.model is None:
+        return []
+    evals = run.resources.evals
+    found = evals.history(of_run.model, tenant=of_run.tenant, of_eval=of_run.eval, limit=MOST_SHOWN)
+    return [earlier for _, earlier in found]
 
 
 def _outlook(of_run: EvalRun, items: Sequence[EvalItem]) -> str:

@@ -13,6 +13,7 @@ from contracts.chat_dataset import ChatExample
 from contracts.dataset_inspection import Repeat, RowText, find_leaks, find_repeats, search_personal_data
 from contracts.datasets import NumberedRow, PreferencePair, PromptRow, Row, TagsRow
 from contracts.models import ModelCard
+from workers.finetune.augmentation import TRAINING, augmented
 from workers.finetune.chat_tokens import ChatTokenizer, answer_ids, chat_ids
 from workers.finetune.estimate import estimate
 from workers.finetune.files import load_rows, too_long
@@ -26,7 +27,7 @@ MOST_LEAKED = 0.5
 WHOLE = (ChatExample, PreferencePair, PromptRow)
 """Rows that are learnt whole or not at all; other texts are cut into pieces that fit."""
 CHECK_EVERY_ROWS = 200
-TRAINING, VALIDATION = "training_file", "validation_file"
+VALIDATION = "validation_file"
 
 
 def check_data(task: TrainingTask, run: JobRun) -> None:
@@ -41,12 +42,17 @@ def check_data(task: TrainingTask, run: JobRun) -> None:
         rows = {name: load_rows(file, param=name) for name, file in task.files.items()}
         tokenizer = _load_tokenizer(task)
         tokens = {name: _tell_lengths(name, found, tokenizer, task.base, run) for name, found in rows.items()}
+        learnt = augmented(rows[TRAINING], task.spec, param=TRAINING)
+        added = learnt[len(rows[TRAINING]) :]
+        if learnt is not rows[TRAINING]:
+            run.message(f"{len(added)} of the rows are learnt about the other gender too.")
         texts = {name: [RowText.of(row) for row in found] for name, found in rows.items()}
         for name, found in texts.items():
             _tell_repeats(name, found, run)
             _tell_personal_data(name, found, run)
         _tell_leaks(texts, run)
-        _tell_estimate(task, len(rows[TRAINING]), tokens[TRAINING], run)
+        more = sum(_length(numbered.row, tokenizer) for numbered in added)
+        _tell_estimate(task, len(learnt), tokens[TRAINING] + more, run)
 
 
 def _load_tokenizer(task: TrainingTask) -> Any:

@@ -5,6 +5,7 @@ from trl import SFTConfig, SFTTrainer, pack_dataset
 
 from contracts.fine_tuning import SupervisedSpec
 from workers.finetune.adaptation import peft_config
+from workers.finetune.augmentation import augmented
 from workers.finetune.base import load_causal_model, load_tokenizer
 from workers.finetune.chat_tokens import TokenizedExample, tokenize_chats
 from workers.finetune.files import load_rows
@@ -24,7 +25,7 @@ def train(task: TrainingTask, run: Reporter) -> Trained:
     tokenizer = load_tokenizer(task)
     rows = {
         name: tokenize_chats(
-            load_rows(file, param=name),
+            augmented(load_rows(file, param=name), spec, param=name),
             tokenizer,
             context_length=task.base.context_length,
             all_answers=wanted.learn_from == "all_answers",

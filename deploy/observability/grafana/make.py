@@ -166,6 +166,17 @@ DASHBOARDS: dict[str, Sequence[Row]] = {
     ),
     "Releases": (
         Row(
+            "Scheduled evaluations",
+            (
+                Panel(
+                    "By what their newest run found",
+                    COUNT,
+                    {"sum by (state) (max by (model, state) (flywheel_eval_schedules))": "{{state}}"},
+                ),
+                Panel("Got worse", COUNT, {'max by (model) (flywheel_eval_schedules{state="worse"})': "{{model}}"}),
+            ),
+        ),
+        Row(
             "Releases under way",
             (
                 Panel(

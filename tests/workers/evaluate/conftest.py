@@ -13,7 +13,7 @@ from contracts.evals import EvalRun
 from contracts.jobs import FINAL_STATUSES, Job
 from store.evals import EvalRepository
 from store.keys import NewApiKey
-from store.tables import JobRow
+from store.tables import EvalScheduleRow, JobRow
 from tests.gateway.conftest import MODEL, Serving, embedder, redis_sync, serving
 from tests.gateway_process import GatewayProcess
 from tests.workers.conftest import Workshop
@@ -80,10 +80,11 @@ class Evaluations:
 
 @pytest.fixture
 def gateway(redis_url: str, _gateways: Callable[..., GatewayProcess], request: pytest.FixtureRequest) -> GatewayProcess:
-    """With an empty queue: a worker would take jobs of other tests first, which are older."""
+    """With an empty queue, and without schedules: a worker would take jobs of other tests first, which are older."""
     gateway = _gateways(getattr(request, "param", {}))
     with gateway.database.session() as session:
         session.execute(update(JobRow).where(JobRow.status.not_in(FINAL_STATUSES)).values(status="cancelled"))
+        session.execute(update(EvalScheduleRow).values(paused=True))
     return gateway
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from store.eval_schedules import EvalScheduleRepository
+from tests.gateway.conftest import wait_until
 from tests.processes import ROOT, python
 from tests.workers.evaluate.conftest import Evaluations
 from workers.evaluate.families import evaluate_run
@@ -84,6 +86,31 @@ def test_a_model_that_got_worse_fails_the_command(command: Command, spec: Path, 
     worse = command("run", str(spec), "--baseline", "last", "--fail-if-worse")
     assert worse.returncode == 3, worse.stdout
     assert "Surely worse than the baseline: says something." in worse.stderr
+
+
+def test_a_schedule_is_made_and_the_history_of_its_runs_is_seen(
+    command: Command, spec: Path, evaluations: Evaluations, tmp_path: Path
+):
+    made = command("schedule", "create", str(spec), "--every", "1h", "--p-value", "0.05")
+    assert made.returncode == 0, made.stderr
+    schedule_id = next(word for word in made.stdout.split() if word.startswith("evalsched_"))
+    schedules, now = EvalScheduleRepository(evaluations.workshop.database), int(time.time())
+    for number in range(2):
+        (due,) = schedules.make_due(now + 3600 * number, queue="cpu")
+        wait_until(lambda job=due.job: evaluations.workshop.jobs.get(job).status == "succeeded")  # type: ignore[union-attr,misc]
+    shown = command("schedule", "show", schedule_id).stdout
+    assert due.run in shown
+    assert "p < 0.05" in shown
+    history = command("history", "--picture", str(tmp_path / "history.svg"))
+    assert history.stdout.count("says something") == 2, history.stderr
+    assert "<svg" in (tmp_path / "history.svg").read_text()
+    assert len(json.loads(command("history", "--json").stdout)["data"]) == 2
+    assert command("schedule", "change", schedule_id, "--difference", "0.1").returncode == 0
+    assert "p < 0.05, and a difference of 0.1" in command("schedule", "show", schedule_id).stdout
+    assert command("schedule", "pause", schedule_id).returncode == 0
+    assert "paused" in command("schedule", "list").stdout
+    assert command("schedule", "delete", schedule_id).returncode == 0
+    assert "five fields" in command("schedule", "create", str(spec), "--cron", "soon").stderr
 
 
 def test_what_is_wrong_with_the_file_is_said(command: Command, spec: Path, tmp_path: Path):

@@ -4,10 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
 from contracts.fine_tuning import PretrainingSpec, SupervisedSpec
 from contracts.jobs import Job, JobEvent
 from contracts.models import ModelCard
+from store.tables import JobRow
 from tests.workers.finetune.bench import Bench
 from workers.finetune.estimate import TOKENS_PER_SECOND, estimate
 
@@ -36,6 +38,7 @@ class Ran:
     too_long: Job
     leaking: Job
     later: Job
+    counterfactual: Job
 
     def events(self, job: Job) -> list[JobEvent]:
         return list(reversed(self.bench.jobs.events(job.id, limit=1000)))
@@ -50,11 +53,11 @@ def ran(bench: Bench, tiny: Path) -> Ran:
     assert base is not None
     bench.models.put(base.model_copy(update={"name": "tiny-priced", "input_price": 2.0}))
 
-    def job(training: list[Pair], validation: list[Pair] | None = None) -> Job:
+    def job(training: list[Pair], validation: list[Pair] | None = None, **chosen: str) -> Job:
         files = {"training_file": bench.add_file(chats(*training))}
         if validation is not None:
             files["validation_file"] = bench.add_file(chats(*validation))
-        return bench.create_job("supervised", "tiny-priced", hyperparameters={"n_epochs": 1}, **files)
+        return bench.create_job("supervised", "tiny-priced", hyperparameters={"n_epochs": 1} | chosen, **files)
 
     repeated = ("question 4", "4 TIMES 4 is 16!")
     personal = ("Whom do I ask?", "Ask anna@example.com or +49 30 901820.")
@@ -64,8 +67,13 @@ def ran(bench: Bench, tiny: Path) -> Ran:
     too_long = job([*PLAIN, ("Long?", "word " * 400), ("Longer?", "word " * 500)])
     leaking = job(PLAIN, [*PLAIN[:8], *fresh[:3]])
     later = job(PLAIN)
-    bench.run(talkative, too_long, leaking, later)
-    return Ran(bench, talkative, too_long, leaking, later)
+    people = [(f"Who is number {number}?", "She is a nurse, and her brother a pilot.") for number in range(3)]
+    counterfactual = job([*PLAIN, *people], augmentation="counterfactual")
+    with bench.database.session() as session:  # of one second's jobs, which is first is chance
+        for after, each in enumerate((later, counterfactual), start=1):
+            session.execute(update(JobRow).where(JobRow.id == each.id).values(created_at=JobRow.created_at + after))
+    bench.run(talkative, too_long, leaking, later, counterfactual)
+    return Ran(bench, talkative, too_long, leaking, later, counterfactual)
 
 
 def test_a_job_tells_lengths_and_what_it_will_cost_before_it_trains(ran: Ran) -> None:
@@ -119,6 +127,16 @@ def test_time_is_estimated_by_the_speed_of_jobs_before(ran: Ran) -> None:
     first = next(event for event in ran.events(ran.talkative) if "estimated_tokens" in event.data)
     assert "estimated_seconds" not in first.data
     assert ran.warnings(ran.later) == []
+
+
+def test_rows_about_women_are_learnt_about_men_too_and_are_no_repeats(ran: Ran) -> None:
+    assert "3 of the rows are learnt about the other gender too." in {
+        event.message for event in ran.events(ran.counterfactual)
+    }
+    assert any("Training on 18 examples" in event.message for event in ran.events(ran.counterfactual))
+    (estimated,) = [event for event in ran.events(ran.counterfactual) if "estimated_tokens" in event.data]
+    assert estimated.data["estimated_tokens"] == ran.bench.now(ran.counterfactual).trained_tokens
+    assert not any("Nearly repeated" in warning and "of 18" in warning for warning in ran.warnings(ran.counterfactual))
 
 
 def card(name: str, speed: float | None, created_at: int) -> ModelCard:

@@ -35,19 +35,25 @@ def load_word_sets() -> list[WordSets]:
 
 def association(sets: WordSets, vectors: Sequence[Sequence[float]]) -> Association:
     """`vectors` are of `sets.words`, in their order."""
+    likes, size = likes_of(sets, vectors), len(sets.targets[0])
+    return Association(name=sets.name, effect=float(effect(likes, size)), p_value=_p_value(likes, size))
+
+
+def likes_of(sets: WordSets, vectors: Sequence[Sequence[float]]) -> Any:
+    """How much more each target is like the first attributes than like the second: an array of (targets)."""
     matrix: Any = np.asarray(vectors, dtype=float)
     matrix = matrix / np.linalg.norm(matrix, axis=1, keepdims=True)
     sizes = [len(words) for words in (*sets.targets, *sets.attributes)]
     one, other, first, second = np.split(matrix, np.cumsum(sizes)[:-1])
     targets = np.concatenate([one, other])
-    likes = (targets @ first.T).mean(axis=1) - (targets @ second.T).mean(axis=1)
-    difference = likes[: len(one)].mean() - likes[len(one) :].mean()
-    spread = likes.std(ddof=1)
-    return Association(
-        name=sets.name,
-        effect=float(difference / spread) if spread else 0.0,
-        p_value=_p_value(likes, len(one)),
-    )
+    return (targets @ first.T).mean(axis=1) - (targets @ second.T).mean(axis=1)
+
+
+def effect(likes: Any, size: int) -> Any:
+    """Cohen's d of the first `size` targets and the others, over the last axis; 0 where all are alike."""
+    difference = likes[..., :size].mean(axis=-1) - likes[..., size:].mean(axis=-1)
+    spread = likes.std(axis=-1, ddof=1)
+    return np.divide(difference, spread, out=np.zeros_like(difference), where=spread > 0)
 
 
 def _p_value(likes: Any, size: int) -> float:

@@ -37,13 +37,14 @@ def load_pairs() -> list[Pair]:
 
 def preferences(pairs: Sequence[Pair], log_likelihood: Callable[[str], float]) -> tuple[Preference, ...]:
     """By kind and over all. `log_likelihood` is of a text's tokens after the first one, in nats."""
-    prefers = [(pair.kind, _prefers(pair, log_likelihood)) for pair in pairs]
-    kinds = sorted({kind for kind, _ in prefers})
-    found = [_preference(kind, (chosen for of, chosen in prefers if of == kind)) for kind in kinds]
-    return (*found, _preference(ALL, (chosen for _, chosen in prefers)))
+    told = [(pair.kind, prefers(pair, log_likelihood)) for pair in pairs]
+    kinds = sorted({kind for kind, _ in told})
+    found = [_preference(kind, (chosen for of, chosen in told if of == kind)) for kind in kinds]
+    return (*found, _preference(ALL, (chosen for _, chosen in told)))
 
 
-def _prefers(pair: Pair, log_likelihood: Callable[[str], float]) -> bool:
+def prefers(pair: Pair, log_likelihood: Callable[[str], float]) -> bool:
+    """Whether the stereotype is likelier of its own group."""
     whole, group, whole_of_other, other = (log_likelihood(sentence) for sentence in pair.sentences)
     return whole - group > whole_of_other - other
 

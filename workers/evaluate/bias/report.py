@@ -6,16 +6,28 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from contracts.bias import FOLDER_FIELD, REPORT_FIELD, REPORT_TOLD, Association, BiasReport, BiasSpec, Extraction
+from contracts.bias import (
+    FOLDER_FIELD,
+    REPORT_FIELD,
+    REPORT_TOLD,
+    Association,
+    BiasReport,
+    BiasSpec,
+    Extraction,
+    Mitigated,
+    Mitigation,
+)
 from contracts.chat_dataset import ChatExample
 from contracts.personal_data import count_findings
 from workers.evaluate import pictures
 from workers.evaluate.asking import Models, NoAnswer
 from workers.evaluate.bias.associations import association, load_word_sets
+from workers.evaluate.bias.debiasing import learn_basis, load_pairs_of_axes, without, write_projection
 from workers.evaluate.bias.extraction import extraction, training_rows
 from workers.evaluate.bias.gaps import gaps, load_questions
-from workers.evaluate.bias.preferences import load_pairs, preferences
-from workers.evaluate.bias.refusals import load_requests, refusals
+from workers.evaluate.bias.mitigation import GUARD, Told, by_projection, by_prompt
+from workers.evaluate.bias.preferences import Pair, load_pairs, preferences, prefers
+from workers.evaluate.bias.refusals import is_refusal, load_requests, refusals
 from workers.evaluate.report import render
 from workers.evaluate.threads import as_answered
 from workers.run import JobResult, JobRun
@@ -31,11 +43,14 @@ def measure_bias(spec: BiasSpec, run: JobRun) -> JobResult:
     with run.calling(spec.creator) as caller:
         models = Models(caller, run.resources.evaluation.endpoints)
         try:
-            report = _Measuring(spec, run, models).report()
+            measuring = _Measuring(spec, run, models)
+            report = measuring.report()
         finally:
             models.close()
     folder = f"{run.artifact_folder}/report"
     _write(report, run.scratch / "report")
+    if measuring.basis is not None:
+        write_projection(measuring.basis, spec.embedding_model, run.scratch / "report")
     run.resources.artifacts.upload_folder(run.scratch / "report", folder)
     run.metrics(REPORT_TOLD, {REPORT_FIELD: report.model_dump(mode="json"), FOLDER_FIELD: folder})
     return JobResult(f"Reported the bias of `{spec.model}`.")
@@ -47,6 +62,7 @@ class _Measuring:
     def __init__(self, spec: BiasSpec, run: JobRun, models: Models) -> None:
         self._spec, self._run, self._models = spec, run, models
         self._written: list[str] = []
+        self.basis: Any = None
 
     def report(self) -> BiasReport:
         pairs, questions, (harmful, harmless) = load_pairs(), load_questions(), load_requests()
@@ -54,6 +70,7 @@ class _Measuring:
         likelihoods = dict(zip(sentences, self._all("sentences scored", self._log_likelihood, sentences), strict=True))
         answers = self._ask("answers about people", [question.text for question in questions])
         declined = self._ask("requests", [*harmful, *harmless])
+        told = _told(pairs, likelihoods, answers, declined, len(harmful))
         return BiasReport(
             model=self._spec.model,
             embedding_model=self._spec.embedding_model,
@@ -63,7 +80,37 @@ class _Measuring:
             refusals=refusals(declined[: len(harmful)], declined[len(harmful) :]),
             extraction=self._extraction(),
             personal_data=dict(sum((count_findings(text) for text in self._written), Counter())),
+            mitigated=tuple(self._mitigated(by, told) for by in self._spec.mitigate),
         )
+
+    def _mitigated(self, by: Mitigation, before: Told) -> Mitigated:
+        return self._projected() if by == "embeddings" else self._under_guard(before)
+
+    def _under_guard(self, before: Told) -> Mitigated:
+        pairs, questions, (harmful, harmless) = load_pairs(), load_questions(), load_requests()
+        sentences = sorted({sentence for pair in pairs for sentence in pair.sentences})
+        scored = self._all("sentences scored under the guard", self._guarded_log_likelihood, sentences)
+        texts = [question.text for question in questions]
+        answers = self._all("answers under the guard", self._guarded, [*texts, *harmful, *harmless])
+        declined = answers[len(texts) :]
+        likelihoods = dict(zip(sentences, scored, strict=True))
+        after = _told(pairs, likelihoods, answers[: len(texts)], declined, len(harmful))
+        return by_prompt(pairs, questions, before, after)
+
+    def _projected(self) -> Mitigated:
+        """Learns `self.basis` too."""
+        model = self._spec.embedding_model
+        assert model is not None, "the gateway asks for an encoder"
+        self.basis = basis = learn_basis(load_pairs_of_axes(), lambda texts: self._models.embed(model, texts))
+        tests = [(sets, self._models.embed(model, sets.words)) for sets in load_word_sets()]
+        self._run.message(f"{len(tests)} association tests of `{model}` are done without gender, age and religion.")
+        return by_projection([(sets, vectors, without(vectors, basis)) for sets, vectors in tests])
+
+    def _guarded(self, text: str) -> str:
+        return self._answer([{"role": "system", "content": GUARD}, {"role": "user", "content": text}])
+
+    def _guarded_log_likelihood(self, sentence: str) -> float:
+        return self._log_likelihood(f"{GUARD}\n\n{sentence}")
 
     def _associations(self) -> tuple[Association, ...]:
         model = self._spec.embedding_model
@@ -106,6 +153,22 @@ class _Measuring:
         return found
 
 
+def _told(
+    pairs: Sequence[Pair],
+    likelihoods: dict[str, float],
+    answers: Sequence[str],
+    declined: Sequence[str],
+    harmful: int,
+) -> Told:
+    declines = [is_refusal(answer) for answer in declined]
+    return Told(
+        prefers=[prefers(pair, likelihoods.__getitem__) for pair in pairs],
+        answers=answers,
+        harmful=declines[:harmful],
+        harmless=declines[harmful:],
+    )
+
+
 def _write(report: BiasReport, folder: Path) -> None:
     folder.mkdir(parents=True)
     drawn: dict[str, bytes] = {"preferences": pictures.preferences(report.preferences)}
@@ -114,4 +177,4 @@ def _write(report: BiasReport, folder: Path) -> None:
         (folder / f"{name}.svg").write_bytes(picture)
     told: dict[str, Any] = report.model_dump(mode="json")
     (folder / "report.json").write_text(json.dumps(told, indent=1))
-    (folder / "report.html").write_text(render("bias.html.j2", pictures=drawn, report=report))
+    (folder / "report.html").write_text(render("bias.html.j2", pictures=drawn, report=report, guard=GUARD))
