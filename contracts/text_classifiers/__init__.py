@@ -7,6 +7,7 @@ are bad.
 
 from contracts.text_classifiers.classifiers import TextClassifiers
 from contracts.text_classifiers.labels import (
+    INJECTION,
     INJECTION_THRESHOLD,
     JUDGED_CATEGORIES,
     MODERATION_CATEGORIES,
@@ -15,6 +16,7 @@ from contracts.text_classifiers.labels import (
 )
 
 __all__ = [
+    "INJECTION",
     "INJECTION_THRESHOLD",
     "JUDGED_CATEGORIES",
     "MODERATION_CATEGORIES",
