@@ -55,7 +55,7 @@ class TextClassifiers:
         highest = np.max([self.logits(ngram_buckets(window)) for window in windows(text)], axis=0)
         return dict(zip(self.labels, (1 / (1 + np.exp(-highest))).tolist(), strict=True))
 
-    def logits(self, buckets: NDArray[np.int64]) -> NDArray[np.float64]:
+    def logits(self, buckets: NDArray[np.int32]) -> NDArray[np.float64]:
         """Of one window, a value for each label."""
         summed = self.weights[buckets].sum(axis=0, dtype=np.int64)
         return summed * self.scales / math.sqrt(max(1, len(buckets))) + self.biases
