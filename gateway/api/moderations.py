@@ -7,7 +7,7 @@ import asyncio
 import time
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 from pydantic_core import PydanticCustomError
 
@@ -24,6 +24,7 @@ from contracts.text_classifiers import (
 )
 from gateway.api.access import InferenceKey
 from gateway.limits.admission import AdmissionControl
+from gateway.limits.headers import HeaderList
 from gateway.metrics import Metrics
 
 MODEL = "flywheel-moderation-1"
@@ -50,8 +51,6 @@ class ImagePart(BaseModel):
 
 
 Part = Annotated[TextPart | ImagePart, Field(discriminator="type")]
-
-
 Texts = Annotated[list[str], Field(min_length=1, max_length=MOST_INPUTS)]
 Parts = Annotated[list[Part], Field(min_length=1, max_length=MOST_INPUTS)]
 
@@ -112,23 +111,26 @@ class ModerationService:
             created_at=0,
         )
 
-    async def moderate(self, asked: CreateModeration, key: ApiKey) -> ModerationObject:
-        """Raises ModelNotFound, InvalidValue, and what admission raises."""
+    async def moderate(self, asked: CreateModeration, key: ApiKey) -> tuple[ModerationObject, HeaderList]:
+        """The answer, and headers that tell how the key stands.
+
+        Raises ModelNotFound, InvalidValue, and what admission raises.
+        """
         if asked.model not in NAMES:
             raise ModelNotFound(asked.model)
         texts = _texts(asked)
         if sum(map(len, texts)) > MOST_CHARACTERS:
             raise InvalidValue(f"The input is too long: at most {MOST_CHARACTERS:,} characters in all.", param="input")
-        await self._admit(key)
+        headers = await self._admit(key)
         async with self._turn:
             started = time.perf_counter()
             results = await asyncio.to_thread(self._judge, texts)
             self._metrics.moderation_duration.observe(time.perf_counter() - started)
         for result in results:
             self._metrics.moderated.labels("flagged" if result.flagged else "passed").inc()
-        return ModerationObject(id=new_id("modr"), model=MODEL, results=results)
+        return ModerationObject(id=new_id("modr"), model=MODEL, results=results), headers
 
-    async def _admit(self, key: ApiKey) -> None:
+    async def _admit(self, key: ApiKey) -> HeaderList:
         try:
             admission = await self._admission.admit(
                 key, self._card, prompt_tokens=0, completion_tokens=0, cache_digest=None
@@ -137,6 +139,7 @@ class ModerationService:
             self._metrics.limited.inc()
             raise
         self._admission.settle(admission, None)
+        return admission.headers
 
     def _judge(self, texts: list[str]) -> list[ModerationResult]:
         results = []
@@ -175,6 +178,11 @@ def _service(request: Request) -> ModerationService:
 
 @router.post("", summary="Judge texts by OpenAI's moderation categories.")
 async def create_moderation(
-    asked: CreateModeration, key: InferenceKey, service: Annotated[ModerationService, Depends(_service)]
+    asked: CreateModeration,
+    key: InferenceKey,
+    response: Response,
+    service: Annotated[ModerationService, Depends(_service)],
 ) -> ModerationObject:
-    return await service.moderate(asked, key)
+    answer, headers = await service.moderate(asked, key)
+    response.raw_headers += headers
+    return answer

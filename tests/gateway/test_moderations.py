@@ -79,6 +79,8 @@ async def test_keys_scopes_and_requests_a_minute_hold_here_too(gateway: GatewayP
     with pytest.raises(openai.PermissionDeniedError):
         await sdk(gateway, scopes=["jobs"]).moderations.create(input="a")
 
+    known = await sdk(gateway, requests_per_minute=9).moderations.with_raw_response.create(input=KIND)
+    assert known.headers["x-ratelimit-remaining-requests"] == "8"
     limited = sdk(gateway, requests_per_minute=2)
     answers = await asyncio.gather(*(limited.moderations.create(input=KIND) for _ in range(4)), return_exceptions=True)
     refused = [answer for answer in answers if isinstance(answer, openai.RateLimitError)]

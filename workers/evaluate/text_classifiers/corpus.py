@@ -56,8 +56,8 @@ def read_corpus(packages: Packages) -> list[Text]:
     return [text for text in texts if text.text.strip()]
 
 
-def none_of(*labels: str) -> dict[str, bool]:
-    return dict.fromkeys(labels or LABELS, False)
+def none() -> dict[str, bool]:
+    return dict.fromkeys(LABELS, False)
 
 
 def _real_toxicity_prompts(packages: Packages) -> Iterator[Text]:
@@ -161,13 +161,13 @@ def _everyday() -> Iterator[Text]:
     for path in sorted(TASKS.glob("*.jsonl")):
         for row in _lines(path):
             group = f"{path.stem} {row.get('passage', row)}"[:200]
-            yield from (Text(text, none_of(), "tasks", group=group) for text in _sentences(row))
+            yield from (Text(text, none(), "tasks", group=group) for text in _sentences(row))
     for path in sorted(EXAMPLES.glob("*.jsonl")):
         for row in _lines(path):
-            yield from (Text(text, none_of(), "examples") for text in _sentences(row))
+            yield from (Text(text, none(), "examples") for text in _sentences(row))
     for path in sorted(EXAMPLES.glob("*.txt")):
         for part in path.read_text().split("\n\n"):
-            yield Text(part[:_LONGEST], none_of(), "examples")
+            yield Text(part[:_LONGEST], none(), "examples")
 
 
 def _lines(path: Path) -> Iterator[Any]:
@@ -191,11 +191,11 @@ def _own(own: dict[str, Any]) -> Iterator[Text]:
     for part in ("training", "held_out"):
         held_out = part == "held_out"
         for sentence, identity in itertools.product(own["identity_sentences"][part], own["identities"]):
-            yield Text(sentence.format(identity=identity), none_of(), "own, identities", held_out=held_out)
+            yield Text(sentence.format(identity=identity), none(), "own, identities", held_out=held_out)
         for sentence in own["harmless"][part]:
-            yield Text(sentence, none_of(), "own, harmless", held_out=held_out)
+            yield Text(sentence, none(), "own, harmless", held_out=held_out)
         for sentence in _filled(own["everyday"][part]):
-            yield Text(sentence, none_of(), "own, everyday", held_out=held_out)
+            yield Text(sentence, none(), "own, everyday", held_out=held_out)
         for sentence in _filled(own["rude"][part]):
             yield Text(sentence, {"harassment": True, INJECTION: False}, "own, rude", held_out=held_out)
     injections = own["injections"]
