@@ -21,6 +21,7 @@ Kind = Literal[
     "evalrun",
     "evalsched",
     "outputitem",
+    "modr",
 ]
 
 _UNDERSCORED = frozenset({"key", "req", "upload", "part", "eval", "evalrun", "evalsched", "outputitem"})

@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from starlette.routing import Route
 
 from contracts.settings import Settings
+from contracts.text_classifiers import TextClassifiers
 from gateway.api import aliases as aliases_api
 from gateway.api import (
     bias_reports,
@@ -29,6 +30,7 @@ from gateway.api import (
     job_lifecycle,
     model_cards,
     models,
+    moderations,
     uploads,
 )
 from gateway.api import cache as cache_api
@@ -52,6 +54,7 @@ from gateway.api.job_lifecycle import JobLifecycle
 from gateway.api.job_quota import JobQuota
 from gateway.api.model_cards import ModelCardService
 from gateway.api.models import ModelService
+from gateway.api.moderations import ModerationService
 from gateway.api.openapi import install_openapi
 from gateway.api.operations import Exposition, Probes, create_operations_router
 from gateway.api.releases import ReleaseService
@@ -290,8 +293,9 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.capture_service = CaptureService(capture_rows, pepper)
     app.state.feedback_service = FeedbackService(FeedbackRepository(database), capture_rows, directory, marks)
+    app.state.moderation_service = ModerationService(TextClassifiers.load(), admission, metrics)
     app.state.upload_service = upload_service
-    of_models = (models, engines, cache_api, aliases_api, releases_api, studies_api)
+    of_models = (models, moderations, engines, cache_api, aliases_api, releases_api, studies_api)
     of_data = (files, uploads, fine_tuning, job_lifecycle, captures, feedback)
     of_quality = (evals, eval_runs, eval_schedules, eval_history, harness_runs, bias_reports, model_cards)
     for resource in (*of_models, *of_data, *of_quality):
