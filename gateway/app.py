@@ -22,6 +22,7 @@ from gateway.api import (
     feedback,
     files,
     fine_tuning,
+    guardrails,
     harness_runs,
     job_lifecycle,
     model_cards,
@@ -41,6 +42,7 @@ from gateway.api.evaluated_models import EvaluatedModels
 from gateway.api.feedback import FeedbackService
 from gateway.api.files import FileService
 from gateway.api.fine_tuning import FineTuningService
+from gateway.api.guardrails import GuardrailService
 from gateway.api.harness_runs import HarnessRunService
 from gateway.api.job_creation import JobCreation
 from gateway.api.job_lifecycle import JobLifecycle
@@ -68,6 +70,7 @@ from gateway.capture.taking import CaptureTaker
 from gateway.drain import Drain
 from gateway.envelope import Envelope
 from gateway.errors import install_error_handlers
+from gateway.guardrails.guards import GuardBook
 from gateway.job_watch import JobWatch
 from gateway.limits.admission import AdmissionControl
 from gateway.metrics import Metrics
@@ -131,8 +134,9 @@ def create_app(settings: Settings) -> FastAPI:
     news_redis = Redis.from_url(settings.redis_url, socket_connect_timeout=REDIS_TIMEOUT_S, health_check_interval=10)
 
     limiter = create_edge_limiter()
+    key_rows = KeyRepository(database, settings.auth.pepper.get_secret_value())
     authenticator = Authenticator(
-        KeyRepository(database, settings.auth.pepper.get_secret_value()),
+        key_rows,
         AddressGuard(limiter, failures_per_minute=settings.auth.failures_per_minute),
         key_cache_s=settings.auth.key_cache_s,
     )
@@ -179,6 +183,7 @@ def create_app(settings: Settings) -> FastAPI:
             marks=marks,
             max_kept_bytes=cache.max_entry_bytes,
         ),
+        guard_book=GuardBook(),
         captures=CaptureTaker(capture_feed, settings.capture),
         recorder=Recorder(metrics, access_log, trials),
         tracing=Tracing(tracer, exported=settings.telemetry.otlp_endpoint is not None),
@@ -240,6 +245,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.model_service = ModelService(directory, aliases, fleet, model_rows, alias_rows, artifacts, traffic, redis)
     app.state.alias_service = AliasService(alias_rows, aliases, directory, redis)
     app.state.release_service = ReleaseService(release_rows, alias_rows, file_rows, job_rows, aliases, directory, redis)
+    app.state.guardrail_service = GuardrailService(key_rows, authenticator, redis)
     app.state.answer_cache = cache
     app.state.file_service = file_service
     creation = JobCreation(job_rows, job_queue, tracer, default_queue=settings.worker.default_queue)
@@ -281,7 +287,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.capture_service = CaptureService(capture_rows, pepper)
     app.state.feedback_service = FeedbackService(FeedbackRepository(database), capture_rows, directory, marks)
     app.state.upload_service = upload_service
-    of_models = (models, engines, cache_api, aliases_api, releases_api, studies_api)
+    of_models = (models, engines, cache_api, guardrails, aliases_api, releases_api, studies_api)
     of_data = (files, uploads, fine_tuning, job_lifecycle, captures, feedback)
     of_quality = (evals, eval_runs, harness_runs, bias_reports, model_cards)
     for resource in (*of_models, *of_data, *of_quality):

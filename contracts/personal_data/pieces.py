@@ -19,7 +19,9 @@ SPACED_LETTERS = 224
 _NAME = f"{NAME_BEGINS}{NAME_GOES_ON}{{0,30}}"
 _MAY_GO_ON = (
     re.compile(r"[+(]?\d(?:[ ()./:-]{0,3}[\dAB]){0,18}[ ()./:-]{0,3}\Z"),  # numbers of all kinds
-    re.compile(r"(?<!\w)[A-Z]{2}(?:\d{2}(?: ?[A-Z0-9]){0,30}|(?: ?\d{2}){0,3}(?: ?\d)?)? ?\Z", re.IGNORECASE),  # IBAN, NI number
+    re.compile(
+        r"(?<!\w)[A-Z]{2}(?:\d{2}(?: ?[A-Z0-9]){0,30}|(?: ?\d{2}){0,3}(?: ?\d)?)? ?\Z", re.IGNORECASE
+    ),  # IBAN, NI number
     re.compile(rf"{NAME_LABEL}(?P<value>(?:{_NAME}(?: {_NAME}){{0,2}} ?)?\Z)"),
     re.compile(rf"{BIRTH_LABEL}(?P<value>[\w.,/ -]{{0,32}}\Z)", re.IGNORECASE),
     re.compile(r"-----BEGIN[A-Z ]{0,34}-{0,5}\Z"),
