@@ -43,6 +43,11 @@ class Packages:
             assert member is not None, path
             return member.read()
 
+    def names(self, package: str, folder: str) -> list[str]:
+        """Paths of the files of a wheel below a folder, sorted."""
+        with zipfile.ZipFile(next(self._folder.glob(f"{package}-*.whl"))) as wheel:
+            return sorted(name for name in wheel.namelist() if name.startswith(folder) and not name.endswith("/"))
+
     def rows(self, package: str, path: str) -> list[Row]:
         content = self.read(package, path)
         if path.endswith(".gz"):
