@@ -13,7 +13,7 @@ DEV := .flywheel/envs/dev/bin
 SERVICES := cli gateway engine worker
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test test-long lint lock clean bench-adapters bench-evaluate bench-fairness bench-finetune bench-gateway bench-routing bench-semantic-cache dashboards loadtest loadtest-soak loadtest-spike loadtest-stress manifests profile-gateway prove-images sbom simulate-fleet validate-deploy
+.PHONY: help up down test test-long lint lock clean bench-adapters bench-evaluate bench-fairness bench-finetune bench-gateway bench-guardrails bench-routing bench-semantic-cache dashboards loadtest loadtest-soak loadtest-spike loadtest-stress manifests profile-gateway prove-images sbom simulate-fleet validate-deploy
 
 help: ## Show this list.
 	@echo "Usage: make TARGET [VARIABLE=value]"
@@ -72,6 +72,10 @@ bench-fairness: ## Measure what a tenant feels of another one's flood; the last 
 bench-finetune: ## Measure a fine-tuning job beside the bare trl and peft loop; the last line is JSON.
 	@$(PYTHON) cli/bootstrap.py dev engine worker $(if $(filter-out 0,$(QUICK)),,gateway)
 	@$(DEV)/python -m loadtests.finetune $(if $(filter-out 0,$(QUICK)),--quick)
+
+bench-guardrails: ## Measure what each guardrail of a key adds to a request; the last line is JSON.
+	@$(PYTHON) cli/bootstrap.py dev
+	@$(DEV)/python -m loadtests.guardrails
 
 bench-routing: ## Measure prefix-aware routing beside round robin, over two engines; the last line is JSON.
 	@$(PYTHON) cli/bootstrap.py dev $(if $(filter-out 0,$(QUICK)),,engine)

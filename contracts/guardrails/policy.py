@@ -1,6 +1,6 @@
 """The guardrails of a key, as an operator writes them."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
@@ -8,6 +8,9 @@ from contracts.personal_data import KINDS, Kind
 
 Stage = Literal["input", "output"]
 On = Literal["input", "output", "both"]
+BlockedCategory = Literal["harassment", "hate", "illicit", "sexual", "violence"]
+BLOCKED_CATEGORIES: tuple[BlockedCategory, ...] = get_args(BlockedCategory)
+"""Those that contracts.text_classifiers judges, which is not imported here: it needs numpy."""
 Term = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64)]
 Pattern = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 TopicName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
@@ -46,18 +49,27 @@ class InjectionRule(_Rule):
     action: Literal["refuse", "annotate"] = Field("refuse", description="`annotate` only says so in a header.")
 
 
+class ModerationRule(_Rule):
+    """What a local classifier takes for harmful: a prompt is refused, an answer is cut."""
+
+    categories: list[BlockedCategory] = Field(list(BLOCKED_CATEGORIES), min_length=1)
+    threshold: float = Field(0.5, gt=0, lt=1, description="From this score on a category holds.")
+    on: On = "both"
+
+
 class GuardrailPolicy(_Rule):
     personal_data: PersonalDataRule | None = None
     topics: list[Topic] = Field([], max_length=50)
     injection: InjectionRule | None = None
+    moderation: ModerationRule | None = None
     output_schema: dict[str, Any] | None = Field(
         None, description="A JSON Schema; every generated answer is a JSON object that follows it."
     )
 
     @model_validator(mode="after")
     def _guards_something(self) -> "GuardrailPolicy":
-        if not (self.personal_data or self.topics or self.injection or self.output_schema):
-            raise ValueError("a policy needs `personal_data`, `topics`, `injection` or `output_schema`")
+        if not (self.personal_data or self.topics or self.injection or self.moderation or self.output_schema):
+            raise ValueError("a policy needs `personal_data`, `topics`, `injection`, `moderation` or `output_schema`")
         names = [topic.name for topic in self.topics]
         if len(set(names)) < len(names):
             raise ValueError("each topic needs a `name` of its own")
@@ -65,6 +77,9 @@ class GuardrailPolicy(_Rule):
 
     def masks(self, stage: Stage) -> bool:
         return self.personal_data is not None and self.personal_data.on in (stage, "both")
+
+    def moderates(self, stage: Stage) -> bool:
+        return self.moderation is not None and self.moderation.on in (stage, "both")
 
     def topics_on(self, stage: Stage) -> list[Topic]:
         return [topic for topic in self.topics if topic.on in (stage, "both")]

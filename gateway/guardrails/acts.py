@@ -4,12 +4,12 @@ from typing import Literal, NamedTuple
 
 from contracts.guardrails import Stage
 
-Guard = Literal["personal_data", "topic", "injection", "schema"]
+Guard = Literal["personal_data", "topic", "injection", "moderation", "schema"]
 Action = Literal["masked", "refused", "annotated", "cut"]
 
 
 class Act(NamedTuple):
-    """`detail` is a topic's name, a score, or what was masked and how often."""
+    """`detail` is a topic's or category's name, a score, or what was masked and how often."""
 
     guard: Guard
     stage: Stage

@@ -11,7 +11,7 @@ from contracts.personal_data import Kind
 from gateway.guardrails.acts import Act
 from gateway.guardrails.guards import Guards, describe
 from gateway.guardrails.request_texts import JSON_TEXT
-from gateway.guardrails.said import JsonText, PlainText, SaidText
+from gateway.guardrails.said import Blocked, JsonText, PlainText, SaidText
 from gateway.relay.continuation import ContinuedEvents
 from gateway.relay.sse import EVENT_END, EventFilter, Usage
 
@@ -29,7 +29,7 @@ Choice = dict[str, Any]
 class AnswerGuard:
     """Goes over one answer, whole or streamed. To be made anew for each engine's attempt.
 
-    A choice that touches a blocked topic ends before it, with `content_filter`. Once all choices of a stream have,
+    A choice that touches what is blocked ends there, with `content_filter`. Once all choices of a stream have,
     the answer has `ended`, and the engine need not go on.
     """
 
@@ -46,7 +46,7 @@ class AnswerGuard:
         counts: Counter[Kind] = sum((choice.masked for choice in self._choices.values()), Counter())
         acts = [Act("personal_data", "output", "masked", describe(counts))] if counts else []
         blocked = {choice.blocked for choice in self._choices.values() if choice.blocked is not None}
-        return acts + [Act("topic", "output", "cut", topic) for topic in sorted(blocked)]
+        return acts + [Act(guard, "output", "cut", what) for guard, what in sorted(blocked)]
 
     def whole(self, body: bytes) -> bytes:
         """Raises SchemaViolation and EngineError."""
@@ -153,7 +153,7 @@ class _GuardedChoice:
         self._json = json
         self._said: dict[str, SaidText] = {}
         self._calls: dict[int, JsonText] = {}
-        self.blocked: str | None = None
+        self.blocked: Blocked | None = None
 
     @property
     def masked(self) -> Counter[Kind]:

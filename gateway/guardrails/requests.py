@@ -12,13 +12,15 @@ from contracts.openai import ChatCompletionRequest, CompletionRequest, DataPathR
 from contracts.personal_data import Kind, redact
 from gateway.guardrails.acts import Act
 from gateway.guardrails.guards import Guards, describe
-from gateway.guardrails.request_texts import has_token_ids, texts_of, with_texts
+from gateway.guardrails.request_texts import has_token_ids, texts_from_outside, texts_of, with_texts
 from gateway.relay.exchange import HeaderList
 
 GUARDRAILS_HEADER = b"x-flywheel-guardrails"
 """Which guardrails found something in the prompt, where it was answered all the same."""
 LONG_BYTES = 32 * 1024
 """From here on a body is looked at in a thread, so that other requests do not wait for it."""
+LONG_TO_JUDGE_BYTES = 2 * 1024
+"""As `LONG_BYTES`, where a classifier judges the text, too."""
 SCHEMA_NAME = "answer"
 TELL_TOKENS = ("logprobs", "top_logprobs", "prompt_logprobs", "return_token_ids")
 NOT_BESIDE_A_SCHEMA = ("tools", "structured_outputs", "echo")
@@ -39,7 +41,7 @@ class RequestGuard:
             self._check_form(request)
         elif not self.guards.reads_input:
             return body
-        if len(body) > LONG_BYTES:
+        if len(body) > (LONG_TO_JUDGE_BYTES if self.guards.judges_input else LONG_BYTES):
             return await asyncio.to_thread(self._check_texts, request, body)
         return self._check_texts(request, body)
 
@@ -52,6 +54,8 @@ class RequestGuard:
             masked = self._mask(document, guards.masked_input)
         if guards.input_topics is not None:
             self._check_topics(document)
+        if guards.judges_input:
+            self._judge(document)
         changed = masked != document
         if guards.policy.output_schema is not None and not isinstance(request, PoolingRequest):
             changed |= self._ask_for_schema(masked, guards.policy.output_schema)
@@ -59,7 +63,7 @@ class RequestGuard:
 
     def _check_form(self, request: ChatCompletionRequest | CompletionRequest) -> None:
         guards = self.guards
-        if guards.masked_output is not None or guards.output_topics is not None:
+        if guards.masked_output or guards.output_topics or guards.judges_output:
             for name in TELL_TOKENS:
                 if getattr(request, name, None) not in (None, False):
                     raise InvalidValue(
@@ -99,6 +103,28 @@ class RequestGuard:
                     f"The prompt is about `{found.topic}`, which this API key may not be used for.",
                     param=self.prompt_field,
                 )
+
+    def _judge(self, document: dict[str, Any]) -> None:
+        """Injections come from outside; what is harmful may come from anybody."""
+        rule = self.guards.policy.injection
+        if rule is not None:
+            score = max(map(self.guards.injection, texts_from_outside(document)), default=0.0)
+            if score >= rule.threshold:
+                self._note_injection(score, refuse=rule.action == "refuse")
+        if not self.guards.policy.moderates("input"):
+            return
+        for text in texts_of(document):
+            if (category := self.guards.harmful(text)) is not None:
+                self.acts.append(Act("moderation", "input", "refused", category))
+                raise ContentFiltered(f"The prompt was judged as `{category}`.", param=self.prompt_field)
+
+    def _note_injection(self, score: float, *, refuse: bool) -> None:
+        self.acts.append(Act("injection", "input", "refused" if refuse else "annotated", f"{score:.2f}"))
+        if refuse:
+            raise ContentFiltered(
+                "The prompt was judged as an attempt to give the model other instructions.", param=self.prompt_field
+            )
+        self.headers.append((GUARDRAILS_HEADER, b"injection;score=%.2f" % score))
 
     @staticmethod
     def _ask_for_schema(document: dict[str, Any], schema: dict[str, Any]) -> bool:
