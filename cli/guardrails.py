@@ -36,5 +36,5 @@ def read_policy(file: Path) -> GuardrailPolicy:
 
 def written(policy: GuardrailPolicy) -> str:
     """As `read_policy` reads it."""
-    document = policy.model_dump(mode="json", exclude_defaults=True)
+    document = policy.model_dump(mode="json", exclude_none=True)
     return yaml.safe_dump(document, sort_keys=False, allow_unicode=True)

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 from contracts.personal_data import KINDS, Kind
 
 Stage = Literal["input", "output"]
-On = Literal["input", "output", "both"]
+Where = Literal["input", "output", "both"]
 BlockedCategory = Literal["harassment", "hate", "illicit", "sexual", "violence"]
 BLOCKED_CATEGORIES: tuple[BlockedCategory, ...] = get_args(BlockedCategory)
 """Those that contracts.text_classifiers judges, which is not imported here: it needs numpy."""
@@ -24,7 +24,7 @@ class PersonalDataRule(_Rule):
     """Personal data is replaced by `[EMAIL]`, `[PHONE]` and so on."""
 
     kinds: list[Kind] = Field(list(KINDS), min_length=1)
-    on: On = "both"
+    where: Where = "both"
 
 
 class Topic(_Rule):
@@ -33,7 +33,7 @@ class Topic(_Rule):
     name: TopicName = Field(description="Told to clients whose prompt is refused.")
     terms: list[Term] = Field([], max_length=2000, description="Whole words, in letters of either case.")
     patterns: list[Pattern] = Field([], max_length=100, description="Regular expressions in RE2's syntax.")
-    on: On = "both"
+    where: Where = "both"
 
     @model_validator(mode="after")
     def _says_something(self) -> "Topic":
@@ -54,7 +54,7 @@ class ModerationRule(_Rule):
 
     categories: list[BlockedCategory] = Field(list(BLOCKED_CATEGORIES), min_length=1)
     threshold: float = Field(0.5, gt=0, lt=1, description="From this score on a category holds.")
-    on: On = "both"
+    where: Where = "both"
 
 
 class GuardrailPolicy(_Rule):
@@ -76,10 +76,10 @@ class GuardrailPolicy(_Rule):
         return self
 
     def masks(self, stage: Stage) -> bool:
-        return self.personal_data is not None and self.personal_data.on in (stage, "both")
+        return self.personal_data is not None and self.personal_data.where in (stage, "both")
 
     def moderates(self, stage: Stage) -> bool:
-        return self.moderation is not None and self.moderation.on in (stage, "both")
+        return self.moderation is not None and self.moderation.where in (stage, "both")
 
     def topics_on(self, stage: Stage) -> list[Topic]:
-        return [topic for topic in self.topics if topic.on in (stage, "both")]
+        return [topic for topic in self.topics if topic.where in (stage, "both")]

@@ -39,7 +39,12 @@ def json_with_texts(text: str, change: Change) -> str:
 def texts_of(document: dict[str, Any]) -> list[str]:
     """All texts of a request that a model reads."""
     texts: list[str] = []
-    with_texts(document, lambda text: texts.append(text) or text)
+
+    def note(text: str) -> str:
+        texts.append(text)
+        return text
+
+    with_texts(document, note)
     return texts
 
 

@@ -59,7 +59,7 @@ def metric(serving: Serving, guard: str, stage: str, action: str) -> float:
 
 
 def test_a_prompts_personal_data_reaches_no_engine_and_no_log(serving: Serving) -> None:
-    key = guarded_key(serving, personal_data={"on": "input"})
+    key = guarded_key(serving, personal_data={"where": "input"})
     before = metric(serving, "personal_data", "input", "masked")
     client = sdk(serving, key)
     raw = client.chat.completions.with_raw_response.create(
@@ -108,7 +108,7 @@ def test_embeddings_are_made_of_masked_text(serving: Serving, embedder: Any) -> 
 
 def test_an_answers_personal_data_is_masked_whole_and_streamed(serving: Serving) -> None:
     serving.engine.behaviour(says=SAID)
-    client = sdk(serving, guarded_key(serving, personal_data={"on": "output"}))
+    client = sdk(serving, guarded_key(serving, personal_data={"where": "output"}))
     whole = client.chat.completions.create(model=MODEL, messages=messages(QUESTION), n=2)
     assert [choice.message.content for choice in whole.choices] == [SAID_MASKED] * 2
     assert streamed(client, messages=messages(QUESTION)) == (SAID_MASKED, "stop")
@@ -131,7 +131,7 @@ def test_a_streams_usage_and_first_event_come_through(serving: Serving) -> None:
 
 
 def test_selected_kinds_only(serving: Serving) -> None:
-    client = sdk(serving, guarded_key(serving, personal_data={"kinds": ["email"], "on": "input"}))
+    client = sdk(serving, guarded_key(serving, personal_data={"kinds": ["email"], "where": "input"}))
     client.chat.completions.create(model=MODEL, messages=messages(QUESTION), max_tokens=4)
     said = serving.engine.requests()[-1]["body"]["messages"][0]["content"]
     assert said == QUESTION.replace("anna@example.com", "[EMAIL]")
@@ -167,7 +167,7 @@ async def test_identical_requests_in_flight_are_shared_within_a_policy_only(serv
 
 def test_captures_hold_what_the_client_saw(serving: Serving) -> None:
     serving.engine.behaviour(says=("Ask", " the casino", "."))
-    policy = GuardrailPolicy.model_validate({"topics": [GAMBLING | {"on": "output"}]})
+    policy = GuardrailPolicy.model_validate({"topics": [GAMBLING | {"where": "output"}]})
     key = serving.gateway.new_key(guardrails=policy, capture=1.0)
     streamed(sdk(serving, key), messages=messages("Where?"))
     with httpx.Client(base_url=serving.gateway.url, headers={"authorization": f"Bearer {key.secret}"}) as http:
@@ -193,7 +193,7 @@ def test_a_prompt_about_a_blocked_topic_is_refused(serving: Serving, text: str) 
 def test_an_answer_ends_before_a_blocked_topic(serving: Serving) -> None:
     serving.engine.behaviour(says=("Go", " to", " the", " cas", "ino", " and", " win", ".") + (" More",) * 50)
     before = metric(serving, "topic", "output", "cut")
-    client = sdk(serving, guarded_key(serving, topics=[GAMBLING | {"on": "output"}], personal_data={}))
+    client = sdk(serving, guarded_key(serving, topics=[GAMBLING | {"where": "output"}], personal_data={}))
     whole = client.chat.completions.create(model=MODEL, messages=messages("casino?"))
     assert whole.choices[0].message.content == "Go to the "
     assert whole.choices[0].finish_reason == "content_filter"
@@ -213,7 +213,7 @@ def test_an_engine_need_not_go_on_with_an_answer_that_was_cut(serving: Serving) 
 
 
 def test_tokens_that_would_tell_what_is_masked_are_refused(serving: Serving) -> None:
-    client = sdk(serving, guarded_key(serving, personal_data={"on": "output"}))
+    client = sdk(serving, guarded_key(serving, personal_data={"where": "output"}))
     with pytest.raises(openai.BadRequestError) as refused:
         client.chat.completions.create(model=MODEL, messages=messages("Hi"), logprobs=True)
     assert refused.value.param == "logprobs"
