@@ -20,6 +20,7 @@ Kind = Literal[
     "eval",
     "evalrun",
     "outputitem",
+    "modr",
 ]
 
 _UNDERSCORED = frozenset({"key", "req", "upload", "part", "eval", "evalrun", "outputitem"})

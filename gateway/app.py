@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from starlette.routing import Route
 
 from contracts.settings import Settings
+from contracts.text_classifiers import TextClassifiers
 from gateway.api import aliases as aliases_api
 from gateway.api import (
     bias_reports,
@@ -27,6 +28,7 @@ from gateway.api import (
     job_lifecycle,
     model_cards,
     models,
+    moderations,
     uploads,
 )
 from gateway.api import cache as cache_api
@@ -49,6 +51,7 @@ from gateway.api.job_lifecycle import JobLifecycle
 from gateway.api.job_quota import JobQuota
 from gateway.api.model_cards import ModelCardService
 from gateway.api.models import ModelService
+from gateway.api.moderations import ModerationService
 from gateway.api.openapi import install_openapi
 from gateway.api.operations import Exposition, Probes, create_operations_router
 from gateway.api.releases import ReleaseService
@@ -167,6 +170,7 @@ def create_app(settings: Settings) -> FastAPI:
     news = NewsListener(news_redis, authenticator, directory, aliases, fleet, cache.local, questions, job_watch)
     admission = AdmissionControl(pipe, settings.limits, metrics)
     forwarder = (HedgedForwarder if settings.gateway.hedging else Forwarder)(fleet, metrics)
+    classifiers = TextClassifiers.load()
     data_path = DataPath(
         authenticator=authenticator,
         aliases=aliases,
@@ -183,7 +187,7 @@ def create_app(settings: Settings) -> FastAPI:
             marks=marks,
             max_kept_bytes=cache.max_entry_bytes,
         ),
-        guard_book=GuardBook(),
+        guard_book=GuardBook(classifiers),
         captures=CaptureTaker(capture_feed, settings.capture),
         recorder=Recorder(metrics, access_log, trials),
         tracing=Tracing(tracer, exported=settings.telemetry.otlp_endpoint is not None),
@@ -286,8 +290,9 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.capture_service = CaptureService(capture_rows, pepper)
     app.state.feedback_service = FeedbackService(FeedbackRepository(database), capture_rows, directory, marks)
+    app.state.moderation_service = ModerationService(classifiers, admission, metrics)
     app.state.upload_service = upload_service
-    of_models = (models, engines, cache_api, guardrails, aliases_api, releases_api, studies_api)
+    of_models = (models, moderations, engines, cache_api, guardrails, aliases_api, releases_api, studies_api)
     of_data = (files, uploads, fine_tuning, job_lifecycle, captures, feedback)
     of_quality = (evals, eval_runs, harness_runs, bias_reports, model_cards)
     for resource in (*of_models, *of_data, *of_quality):

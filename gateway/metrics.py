@@ -102,6 +102,18 @@ class Metrics:
             ["result"],
             registry=registry,
         )
+        self.moderated = Counter(
+            "flywheel_moderated_texts",
+            "Texts that /v1/moderations judged: flagged or passed.",
+            ["result"],
+            registry=registry,
+        )
+        self.moderation_duration = Histogram(
+            "flywheel_moderation_duration_seconds",
+            "Time in which the texts of a request were judged.",
+            buckets=SECONDS,
+            registry=registry,
+        )
         self.jobs = Gauge(
             "flywheel_jobs",
             "Jobs that have not ended, of all gateways and workers; none while the database is away.",
@@ -126,5 +138,7 @@ class Metrics:
             self.retries.labels(result)
         for result in ("written", "dropped", "lost"):
             self.captures.labels(result)
+        for result in ("flagged", "passed"):
+            self.moderated.labels(result)
         for concern in ("admission", "cache", "claims", "demand", "leases", "releases"):
             self.redis_errors.labels(concern)

@@ -8,7 +8,7 @@ from contracts.personal_data import KINDS, Kind
 
 Stage = Literal["input", "output"]
 Where = Literal["input", "output", "both"]
-BlockedCategory = Literal["harassment", "hate", "illicit", "sexual", "violence"]
+BlockedCategory = Literal["harassment", "hate", "sexual", "violence"]
 BLOCKED_CATEGORIES: tuple[BlockedCategory, ...] = get_args(BlockedCategory)
 """Those that contracts.text_classifiers judges, which is not imported here: it needs numpy."""
 Term = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64)]

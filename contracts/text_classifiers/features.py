@@ -54,9 +54,11 @@ def windows(text: str) -> Iterator[str]:
         yield plain[start : start + WINDOW]
 
 
-def ngram_buckets(window: str) -> NDArray[np.int64]:
-    """The distinct buckets, int64 in [0, BUCKETS), of a window's n-grams; empty for an empty window."""
-    codes = np.frombuffer(f" {window} ".encode("utf-32-le"), dtype=np.uint32).astype(np.uint64)
+def ngram_buckets(window: str) -> NDArray[np.int32]:
+    """The distinct buckets, int32 in [0, BUCKETS), of a window's n-grams; empty for an empty window."""
+    if not window:
+        return np.empty(0, dtype=np.int32)
+    codes = np.frombuffer(f" {window} ".encode("utf-32-le", "surrogatepass"), dtype=np.uint32).astype(np.uint64)
     sums = np.zeros(len(codes) + 1, dtype=np.uint64)
     np.cumsum(codes * _POWERS[: len(codes)], out=sums[1:])
 
@@ -76,10 +78,12 @@ def ngram_buckets(window: str) -> NDArray[np.int64]:
         for place in range(length):
             joined = joined * _MIX + words[place : place + count]
         found.append(_spread(joined, salt=100 + length))
-    return np.unique(np.concatenate(found)) if window else np.empty(0, dtype=np.int64)
+    # By hand, since np.unique takes ten times as long for so few.
+    ordered = np.sort(np.concatenate(found))
+    return ordered[np.diff(ordered, prepend=-1) > 0]
 
 
-def _spread(hashes: NDArray[np.uint64], *, salt: int) -> NDArray[np.int64]:
+def _spread(hashes: NDArray[np.uint64], *, salt: int) -> NDArray[np.int32]:
     mixed = (hashes ^ np.uint64(salt * _BASE % _MODULUS)) * _MIX
     mixed = (mixed ^ (mixed >> np.uint64(32))) * _MIX
-    return (mixed >> _SHIFT).astype(np.int64)
+    return (mixed >> _SHIFT).astype(np.int32)

@@ -22,7 +22,6 @@ MODERATION_CATEGORIES: tuple[ModerationCategory, ...] = get_args(ModerationCateg
 MODERATION_THRESHOLDS: dict[ModerationCategory, float] = {
     "harassment": 0.5,
     "hate": 0.5,
-    "illicit": 0.5,
     "sexual": 0.5,
     "violence": 0.5,
 }

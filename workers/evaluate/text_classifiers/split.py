@@ -41,6 +41,7 @@ def _is_held_out(members: Sequence[Text]) -> bool:
 
 
 def _clusters(texts: Sequence[Text]) -> list[int]:
+    """For each text the first of its cluster's places."""
     parents = list(range(len(texts)))
 
     def root(place: int) -> int:
@@ -54,5 +55,6 @@ def _clusters(texts: Sequence[Text]) -> list[int]:
         words = re.findall(r"\w+", text.text.casefold())
         shingles = {" ".join(words[start : start + _SHINGLE]) for start in range(max(1, len(words) - _SHINGLE + 1))}
         for key in {*shingles, f"group {text.group}"} - {"group "}:
-            parents[root(place)] = root(seen.setdefault(key, place))
+            first, second = root(place), root(seen.setdefault(key, place))
+            parents[max(first, second)] = min(first, second)
     return [root(place) for place in range(len(texts))]
