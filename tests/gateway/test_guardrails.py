@@ -171,7 +171,7 @@ def test_captures_hold_what_the_client_saw(serving: Serving) -> None:
     key = serving.gateway.new_key(guardrails=policy, capture=1.0)
     streamed(sdk(serving, key), messages=messages("Where?"))
     with httpx.Client(base_url=serving.gateway.url, headers={"authorization": f"Bearer {key.secret}"}) as http:
-        wait_until(lambda: http.get("/v1/flywheel/captures").json()["data"])
+        wait_until(lambda: http.get("/v1/flywheel/captures").json()["data"], timeout_s=30)  # a process begins
         captured = http.get("/v1/flywheel/captures").json()["data"][0]
     assert captured["answer"] == "Ask the "
     assert captured["finish_reason"] == "content_filter"
