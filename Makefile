@@ -6,6 +6,8 @@ QUICK ?=
 ENGINE ?=
 WHAT ?=
 SECONDS ?=
+PROCESSES ?=
+FAR ?=
 IMAGES ?=
 
 FLYWHEEL := .flywheel/envs/cli/bin/flywheel
@@ -13,7 +15,7 @@ DEV := .flywheel/envs/dev/bin
 SERVICES := cli gateway engine worker
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test test-long lint lock clean bench-adapters bench-evaluate bench-fairness bench-finetune bench-gateway bench-guardrails bench-routing bench-semantic-cache dashboards loadtest loadtest-soak loadtest-spike loadtest-stress manifests profile-gateway prove-images sbom simulate-fleet validate-deploy
+.PHONY: help up down test test-long test-two-of-each lint lock clean bench-adapters bench-evaluate bench-fairness bench-finetune bench-gateway bench-guardrails bench-plan bench-routing bench-semantic-cache bench-shared-cpu dashboards loadtest loadtest-soak loadtest-spike loadtest-stress manifests profile-gateway prove-images sbom simulate-fleet validate-deploy
 
 help: ## Show this list.
 	@echo "Usage: make TARGET [VARIABLE=value]"
@@ -24,7 +26,8 @@ help: ## Show this list.
 	@echo "Variables of bench-finetune: QUICK=1 (without an engine, under 4 minutes)."
 	@echo "Variables of bench-gateway: QUICK=1 (fewer and shorter rounds, under 5 minutes), ENGINE=http://127.0.0.1:8100 (a vLLM to compare with)."
 	@echo "Variables of bench-routing: QUICK=1 (engines that only simulate a prefix cache, about a minute)."
-	@echo "Variables of simulate-fleet: QUICK=1 (small fleets, under a minute, no pictures)."
+	@echo "Variables of loadtest and its kin: PROCESSES=4 (locust sends from so many processes), SECONDS=300 (soak: shorter)."
+	@echo "Variables of simulate-fleet: QUICK=1 (small fleets, under a minute, no pictures), FAR=1 (10,000 engines, about an hour)."
 	@echo "Variables of prove-images: IMAGES='gateway worker' (build only these, run nothing)."
 	@echo "Variables of profile-gateway: WHAT=pass-through or cache-hit."
 
@@ -42,6 +45,11 @@ test: lint ## Check the code, then run every test but the long ones.
 test-long: ## Run the tests that take minutes each, with several real engines.
 	@$(PYTHON) cli/bootstrap.py $(SERVICES) compress
 	@$(DEV)/python -m pytest -m long
+
+test-two-of-each: ## Run the end-to-end suite with two gateways, two engines, three workers and PostgreSQL, then kill one of each.
+	@$(PYTHON) cli/bootstrap.py $(SERVICES) compress
+	@FLYWHEEL_TEST_TWO_OF_EACH=1 $(DEV)/python -m pytest tests/end_to_end
+	@FLYWHEEL_TEST_TWO_OF_EACH=1 $(DEV)/python -m pytest tests/end_to_end/test_one_of_each_dies.py -m long
 
 lint: ## Check style, types and the direction of imports.
 	@$(PYTHON) cli/bootstrap.py dev
@@ -77,6 +85,10 @@ bench-guardrails: ## Measure what each guardrail of a key adds to a request; the
 	@$(PYTHON) cli/bootstrap.py dev
 	@$(DEV)/python -m loadtests.guardrails
 
+bench-plan: ## Compare what `flywheel plan` says of a real engine with what it does; the last line is JSON.
+	@$(PYTHON) cli/bootstrap.py dev engine
+	@$(DEV)/python -m loadtests.plan
+
 bench-routing: ## Measure prefix-aware routing beside round robin, over two engines; the last line is JSON.
 	@$(PYTHON) cli/bootstrap.py dev $(if $(filter-out 0,$(QUICK)),,engine)
 	@$(DEV)/python -m loadtests.routing $(if $(filter-out 0,$(QUICK)),--simulated)
@@ -85,25 +97,29 @@ bench-semantic-cache: ## Measure how often the semantic cache is right, on parap
 	@$(PYTHON) cli/bootstrap.py dev engine
 	@$(DEV)/python -m loadtests.semantic_cache
 
+bench-shared-cpu: ## Measure an engine whose threads wait by spinning or asleep, alone and beside a busy process; the last line is JSON.
+	@$(PYTHON) cli/bootstrap.py dev engine
+	@$(DEV)/python -m loadtests.shared_cpu
+
 simulate-fleet: ## Compare routing policies over growing fleets in simulated time; the last line is JSON.
 	@$(PYTHON) cli/bootstrap.py dev
-	@$(DEV)/python -m loadtests.fleet $(if $(filter-out 0,$(QUICK)),--quick)
+	@$(DEV)/python -m loadtests.fleet $(if $(filter-out 0,$(QUICK)),--quick) $(if $(filter-out 0,$(FAR)),--far)
 
 loadtest: ## Drive two gateways and a small fake fleet for a minute, with thresholds; the last line is JSON.
 	@$(PYTHON) cli/bootstrap.py dev loadtest
-	@$(DEV)/python -m loadtests.load steady
+	@$(DEV)/python -m loadtests.load steady $(if $(PROCESSES),--processes $(PROCESSES))
 
 loadtest-spike: ## The same with ten times the requests for half a minute.
 	@$(PYTHON) cli/bootstrap.py dev loadtest
-	@$(DEV)/python -m loadtests.load spike
+	@$(DEV)/python -m loadtests.load spike $(if $(PROCESSES),--processes $(PROCESSES))
 
 loadtest-stress: ## The same with twice the requests every 20 seconds, until it bends.
 	@$(PYTHON) cli/bootstrap.py dev loadtest
-	@$(DEV)/python -m loadtests.load stress
+	@$(DEV)/python -m loadtests.load stress $(if $(PROCESSES),--processes $(PROCESSES))
 
 loadtest-soak: ## The same for 30 minutes: memory is flat, nothing is left behind. SECONDS=300 shortens it.
 	@$(PYTHON) cli/bootstrap.py dev loadtest
-	@$(DEV)/python -m loadtests.load soak $(if $(SECONDS),--seconds $(SECONDS))
+	@$(DEV)/python -m loadtests.load soak $(if $(SECONDS),--seconds $(SECONDS)) $(if $(PROCESSES),--processes $(PROCESSES))
 
 profile-gateway: ## Show where the gateway's microseconds go.
 	@$(PYTHON) cli/bootstrap.py dev peers

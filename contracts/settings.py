@@ -87,6 +87,11 @@ class GatewaySettings(Section):
     max_body_bytes: PositiveInt = Field(4 << 20, description="Longest JSON body, in bytes.")
     max_upload_bytes: PositiveInt = Field(512 << 20, description="Longest uploaded file, in bytes.")
     lease_refresh_s: Seconds = Field(0.5, description="Seconds between two looks at the engines' leases.")
+    engines_known: PositiveInt | None = Field(
+        None,
+        description="Most engines of one model that a gateway knows and sends to, in a fleet with several times as many"
+        " gateways as it takes to know all of them so; all engines if unset.",
+    )
     connect_timeout_s: Seconds = Field(2.0, description="Seconds to wait for an engine to accept a connection.")
     idle_timeout_s: Seconds = Field(
         300.0, description="Seconds that an engine may stay silent in the middle of an answer."

@@ -2,6 +2,7 @@
 
 import gc
 import re
+import secrets
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -88,6 +89,7 @@ from gateway.relay.record import Recorder
 from gateway.relay.route import ROUTES
 from gateway.relay.tracing import Tracing
 from gateway.relay.trials import TrialCounts
+from gateway.routing.acquaintances import Acquaintances
 from gateway.routing.aliases import Aliases
 from gateway.routing.demand import Demand
 from gateway.routing.fallbacks import Fallbacks
@@ -152,7 +154,8 @@ def create_app(settings: Settings) -> FastAPI:
     directory = ModelDirectory(model_rows)
     demand = Demand(DemandStore(redis), metrics)
     policy = POLICIES[settings.gateway.routing_policy]()
-    fleet = Fleet(LeaseStore(redis), demand, settings.gateway, metrics, policy)
+    acquaintances = Acquaintances(LeaseStore(redis), secrets.token_hex(8), settings.gateway.engines_known)
+    fleet = Fleet(acquaintances, demand, settings.gateway, metrics, policy)
     queue = EngineQueue(fleet, settings.queue, metrics)
     cache = AnswerCache(pipe, redis, settings.cache, metrics)
     claims = Claims(pipe, news_redis, metrics)

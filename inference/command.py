@@ -145,5 +145,8 @@ def _environment(settings: Settings, device: Device) -> dict[str, str]:
         environment |= {
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
             "OMP_NUM_THREADS": str(threads),
+            # A thread that waits by spinning keeps its core from the one that it waits for, as soon as anything else
+            # runs: docs/performance.md, "Engines on a shared CPU".
+            "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
         }
     return environment

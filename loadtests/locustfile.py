@@ -5,7 +5,8 @@
 The stack is the one that `.flywheel/local.json` names, or FLYWHEEL_BASE_URL (several, with commas between) with
 FLYWHEEL_API_KEY. A locust user is a source of one request a second: requests come when they come, whether or not
 earlier ones are answered, so a slow stack gets no less to do. Without `--headless` locust's page asks for the number
-of sources.
+of sources. One process can send no more than one core can: `--processes 4` drives from four, and `--master` and
+`--worker` from several machines (docs.locust.io, "Distributed load generation").
 
 LOAD_PLAN=spike        stages and thresholds of loadtests/load/plans.py; locust's own options if unset
 LOAD_SECONDS=600       the plan's stages in so many seconds together
@@ -32,6 +33,7 @@ from typing import Any
 import gevent
 from locust import FastHttpUser, LoadTestShape, events, task
 from locust.env import Environment
+from locust.runners import WorkerRunner
 
 from loadtests.load.plans import PLANS, Plan
 from loadtests.load.traffic import CHAT, LONG_PROMPT, Lengths, gap_s, text, tokens
@@ -278,6 +280,9 @@ def missed(figures: dict[str, Any], plan: Plan) -> list[str]:
 
 @events.quitting.add_listener
 def judge(environment: Environment, **_: Any) -> None:
+    """Workers of a distributed run only send what they saw to the master, which judges."""
+    if isinstance(environment.runner, WorkerRunner):
+        return
     figures = summary(environment)
     figures["missed"] = missed(figures, PLAN) if PLAN else []
     if file := os.environ.get("LOAD_SUMMARY"):

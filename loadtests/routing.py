@@ -33,9 +33,9 @@ from contracts.engine import EngineLease, EngineLoad
 from contracts.models import ModelCard
 from store.leases import LeaseStore
 from store.models import ModelRepository
+from tests.engine_process import EngineProcess
 from tests.fake_engine.process import FakeEngineProcess
 from tests.gateway_process import GatewayProcess
-from tests.processes import ROOT, Process, free_port
 
 ROUNDS = 3
 POLICIES = ("round_robin", "prefix_aware")
@@ -50,7 +50,6 @@ SIMULATED_CACHE_TOKENS = 4500
 SIMULATED_S_PER_TOKEN = 0.0003
 SIMULATED_S_BETWEEN_TOKENS = 0.002
 NO_LIMIT = 2_000_000_000
-ENGINE_PYTHON = ROOT / ".flywheel/envs/engine/bin/python"
 VOCABULARY = (
     "river stone light winter garden paper morning silver engine window travel letter simple market answer number "
     "method forest music bridge water summer doctor planet kitchen story mountain teacher picture village"
@@ -128,21 +127,14 @@ class Stage:
             await LeaseStore(redis).put(lease, ttl_s=3600)
 
     def _start_vllm(self, folder: Path, stack: ExitStack, number: int) -> str:
-        port = free_port()
         settings = next(iter(self.gateways.values())).settings | {
-            "FLYWHEEL_HOME": str(folder),
-            "FLYWHEEL_ENGINE__PORT": str(port),
             "FLYWHEEL_ENGINE__KV_CACHE_GIB": str(KV_CACHE_GIB),
             "FLYWHEEL_ENGINE__CPU_THREADS": "1",
         }
-        agent = Process(
-            [str(ENGINE_PYTHON), "-m", "inference.agent", MODEL], log=folder / "a.log", environment=settings
-        )
-        stack.callback(agent.stop)
-        url = f"http://127.0.0.1:{port}"
-        agent.wait_until(lambda: _is_healthy(url), timeout_s=300)
+        engine = EngineProcess(MODEL, folder, settings)
+        stack.callback(engine.stop)
         print(f"engine {number + 1} of {ENGINES} answers", file=sys.stderr, flush=True)
-        return url
+        return engine.url
 
     async def run(self, policy: str, workload: Callable[["Client"], Any]) -> Run:
         gateway = self.gateways[policy]
@@ -265,13 +257,6 @@ def _sum_of(metrics: str, name: str) -> float:
     relevant = "\n".join(line for line in metrics.splitlines() if line.startswith((name, f"{name}{{")))
     families = text_string_to_metric_families(relevant + "\n")
     return sum(sample.value for family in families for sample in family.samples if sample.name == name)
-
-
-def _is_healthy(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/health", timeout=1).status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 def _rounded(value: float) -> float:

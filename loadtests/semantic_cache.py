@@ -35,9 +35,9 @@ from contracts.settings import CacheSettings
 from gateway.cache.wording import may_share_an_answer
 from store.leases import LeaseStore
 from store.models import ModelRepository
+from tests.engine_process import EngineProcess
 from tests.fake_engine.process import FakeEngineProcess
 from tests.gateway_process import GatewayProcess
-from tests.processes import ROOT, Process, free_port
 
 PAIRS = Path(__file__).with_name("question_pairs.jsonl")
 EMBEDDER = "all-minilm-l6-v2"
@@ -49,7 +49,6 @@ BATCH = 64
 KEEPING_S = 0.02
 """After an answer, until the next question: it is kept after its last byte was sent."""
 NO_LIMIT = 2_000_000_000
-ENGINE_PYTHON = ROOT / ".flywheel/envs/engine/bin/python"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,15 +94,10 @@ class Stage:
             await LeaseStore(redis).put(lease, ttl_s=3600)
 
     def _start_embedder(self, folder: Path, stack: ExitStack) -> str:
-        port = free_port()
-        settings = self.gateway.settings | {"FLYWHEEL_HOME": str(folder), "FLYWHEEL_ENGINE__PORT": str(port)}
-        command = [str(ENGINE_PYTHON), "-m", "inference.agent", EMBEDDER]
-        agent = Process(command, log=folder / "agent.log", environment=settings)
-        stack.callback(agent.stop)
-        url = f"http://127.0.0.1:{port}"
-        agent.wait_until(lambda: _is_healthy(url), timeout_s=300)
+        engine = EngineProcess(EMBEDDER, folder, self.gateway.settings)
+        stack.callback(engine.stop)
         print("the embedding engine answers", file=sys.stderr, flush=True)
-        return url
+        return engine.url
 
     async def ready(self) -> None:
         """The gateway knows both models and both engines."""
@@ -212,13 +206,6 @@ def _print_table(title: str, figures: dict[str, dict[str, Any]]) -> None:
         precision = "-" if told["precision"] is None else f"{told['precision']:.3f}"
         line = f"  {threshold:<6} {told['right']:>5} {told['wrong']:>6}  {precision:>9}  {told['recall']:>6.3f}"
         print(f"{line}  {told['wrong_by_kind'] or ''}", file=sys.stderr, flush=True)
-
-
-def _is_healthy(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/health", timeout=1).status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 async def measure(stage: Stage) -> dict[str, Any]:

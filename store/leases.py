@@ -1,5 +1,7 @@
 """Engine leases in Redis: agents write them, gateways read them."""
 
+from collections.abc import Sequence
+
 from redis.asyncio import Redis
 
 from contracts.engine import EngineLease
@@ -31,8 +33,15 @@ class LeaseStore:
         await self.announce(engine)
 
     async def alive(self) -> list[EngineLease]:
-        """The leases that are alive. Names of engines that died are cleared on the way."""
-        names = sorted(_text(name) for name in await self._redis.smembers(redis_names.ENGINES))
+        """All leases that are alive."""
+        return await self.read(sorted(await self.names()))
+
+    async def names(self) -> set[str]:
+        """Engines that may have a lease."""
+        return {_text(name) for name in await self._redis.smembers(redis_names.ENGINES)}
+
+    async def read(self, names: Sequence[str]) -> list[EngineLease]:
+        """The leases of these that are alive. Names of engines that died are cleared on the way."""
         if not names:
             return []
         found = await self._redis.mget([redis_names.lease(name) for name in names])

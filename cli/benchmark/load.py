@@ -62,13 +62,14 @@ async def run_level(target: Target, *, concurrency: int, requests: int) -> Level
         async def work(client: httpx.AsyncClient) -> None:
             while len(answers) < requests:
                 answers.append(Answer(time.perf_counter() - began))
-                await _ask(client, target, answers[-1], began)
+                await ask(client, target, answers[-1], began)
 
         await asyncio.gather(*(work(client) for client in clients))
         return Level(concurrency, time.perf_counter() - began, answers)
 
 
-async def _ask(client: httpx.AsyncClient, target: Target, answer: Answer, began: float) -> None:
+async def ask(client: httpx.AsyncClient, target: Target, answer: Answer, began: float) -> None:
+    """Fills in the answer, whose times count from `began`. Raises nothing for a request that fails."""
     body = {
         "model": target.model,
         "messages": [{"role": "user", "content": f"{secrets.token_hex(8)} {PROMPT}"}],

@@ -12,12 +12,12 @@ from contracts.models import ModelCard
 from contracts.settings import GatewaySettings
 from gateway.metrics import Metrics
 from gateway.relay.upstream import Upstream
+from gateway.routing.acquaintances import Acquaintances
 from gateway.routing.demand import Demand
 from gateway.routing.engine import Engine
 from gateway.routing.health import fit_among, probe_among
 from gateway.routing.policies.base import Policy
 from gateway.routing.request import RoutingRequest
-from store.leases import LeaseStore
 
 ADAPTER_LOAD_WAIT_S = 30.0
 RETRY_AFTER_S = 5.0
@@ -31,14 +31,14 @@ class Fleet:
 
     def __init__(
         self,
-        leases: LeaseStore,
+        acquaintances: Acquaintances,
         demand: Demand,
         settings: GatewaySettings,
         metrics: Metrics,
         policy: Policy,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._leases = leases
+        self._acquaintances = acquaintances
         self._demand = demand
         self._settings = settings
         self._metrics = metrics
@@ -166,7 +166,7 @@ class Fleet:
                 pass
 
     async def refresh(self) -> None:
-        leases = await self._leases.alive()
+        leases = await self._acquaintances.leases()
         names = {lease.engine for lease in leases}
         for gone in self._engines.keys() - names:
             self._engines.pop(gone).upstream.close_idle()  # running answers keep theirs to the end

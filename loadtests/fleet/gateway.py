@@ -5,7 +5,7 @@ What is not here is all that takes a request's time at the gateway, which is und
 """
 
 import asyncio
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping, Sequence
 
 import simpy
 
@@ -13,6 +13,7 @@ from contracts.engine import EngineLease
 from contracts.settings import GatewaySettings, RoutingPolicyName
 from gateway.metrics import Metrics
 from gateway.queueing.fair import FairQueue
+from gateway.routing.acquaintances import Acquaintances
 from gateway.routing.demand import Demand
 from gateway.routing.engine import Engine
 from gateway.routing.fleet import Fleet
@@ -27,28 +28,51 @@ NO_REDIS = None
 
 
 class LeasesInMemory(LeaseStore):
-    """What engines tell, without Redis between."""
+    """What engines tell, by their names, without Redis between."""
 
-    def __init__(self, read: Callable[[], list[EngineLease]]) -> None:
-        self._read = read
+    def __init__(self, told: Mapping[str, EngineLease]) -> None:
+        self._told = told
 
     async def alive(self) -> list[EngineLease]:
-        return self._read()
+        return list(self._told.values())
+
+    async def names(self) -> set[str]:
+        return set(self._told)
+
+    async def read(self, names: Sequence[str]) -> list[EngineLease]:
+        return [self._told[name] for name in names]
 
 
-def fleet_of(policy: RoutingPolicyName, leases: LeaseStore, clock: Callable[[], float]) -> Fleet:
+def fleet_of(
+    policy: RoutingPolicyName,
+    leases: LeaseStore,
+    clock: Callable[[], float],
+    *,
+    name: str = "gateway",
+    known: int | None = None,
+) -> Fleet:
     metrics = Metrics()
     demand = Demand(DemandStore(NO_REDIS), metrics)  # nothing waits for a model here, so Redis is never asked
-    return Fleet(leases, demand, GatewaySettings(), metrics, POLICIES[policy](), clock)
+    acquaintances = Acquaintances(leases, name, known)
+    return Fleet(acquaintances, demand, GatewaySettings(), metrics, POLICIES[policy](), clock)
 
 
 class SimulatedGateway:
+    """`known` is the most engines that it knows."""
+
     def __init__(
-        self, environment: simpy.Environment, policy: RoutingPolicyName, leases: LeaseStore, runner: asyncio.Runner
+        self,
+        environment: simpy.Environment,
+        policy: RoutingPolicyName,
+        leases: LeaseStore,
+        runner: asyncio.Runner,
+        *,
+        name: str,
+        known: int | None,
     ) -> None:
         self._environment = environment
         self._runner = runner
-        self.fleet = fleet_of(policy, leases, lambda: environment.now)
+        self.fleet = fleet_of(policy, leases, lambda: environment.now, name=name, known=known)
         self._queue: FairQueue[simpy.Event] = FairQueue(
             max_length=ANY_LENGTH, max_length_per_tenant=ANY_LENGTH, weights={}
         )

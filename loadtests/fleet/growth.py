@@ -8,12 +8,13 @@ import asyncio
 import gc
 import time
 import tracemalloc
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
 import simpy
 
+from contracts.engine import EngineLease
 from contracts.settings import RoutingPolicyName
 from gateway.routing.fleet import Fleet
 from loadtests.fleet.engine import EngineSpeed, SimulatedEngine
@@ -29,13 +30,14 @@ def cost_of(engines: int, policies: Sequence[RoutingPolicyName], requests: int) 
     `memory_mib` is after so many requests, `memory_idle_mib` before them. Memory is what Python's allocator counts.
     """
     environment = simpy.Environment()
-    leases = [SimulatedEngine(environment, number, EngineSpeed()).lease() for number in range(engines)]
+    simulated = (SimulatedEngine(environment, number, EngineSpeed()) for number in range(engines))
+    leases = {engine.name: engine.lease() for engine in simulated}
     crowd = Crowd(Habits(), seed=1)
     talks = [_begun(crowd) for _ in range(requests)]
     with asyncio.Runner() as runner:
         figures: dict[str, Any] = {"engines": engines}
         for policy in policies:
-            fleet = fleet_of(policy, LeasesInMemory(lambda: leases), time.monotonic)
+            fleet = fleet_of(policy, LeasesInMemory(leases), time.monotonic)
             runner.run(fleet.refresh())
             figures[f"{policy}_us"] = _rounded(median(_times_us(fleet, talks[:TIMED])))
         began = time.perf_counter()
@@ -62,12 +64,13 @@ def _times_us(fleet: Fleet, talks: Sequence[Conversation]) -> list[float]:
     return times
 
 
-def _memory(runner: asyncio.Runner, leases: list[Any], talks: Sequence[Conversation]) -> dict[str, float]:
+def _memory(
+    runner: asyncio.Runner, leases: Mapping[str, EngineLease], talks: Sequence[Conversation]
+) -> dict[str, float]:
     gc.collect()
     tracemalloc.start()
-    fleet = fleet_of(
-        "prefix_aware", LeasesInMemory(lambda: [lease.model_copy(deep=True) for lease in leases]), time.monotonic
-    )
+    own = {name: lease.model_copy(deep=True) for name, lease in leases.items()}
+    fleet = fleet_of("prefix_aware", LeasesInMemory(own), time.monotonic)
     runner.run(fleet.refresh())
     idle = tracemalloc.get_traced_memory()[0]
     for talk in talks:

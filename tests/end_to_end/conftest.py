@@ -1,4 +1,7 @@
-"""The whole stack, started once the way a user starts it: real Valkey, vLLM, gateway and Celery worker."""
+"""The whole stack, started once the way a user starts it: real Valkey, vLLM, gateway and Celery worker.
+
+With FLYWHEEL_TEST_TWO_OF_EACH=1 it has two gateways behind nginx, two engines, three workers and PostgreSQL.
+"""
 
 import json
 import os
@@ -6,14 +9,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from openai import OpenAI
 
 from tests.end_to_end.trace_collector import TraceCollector
+from tests.end_to_end.two_of_each import SecondOfEach, second_of_each
+from tests.postgres_process import PostgresProcess
 
 REPOSITORY = Path(__file__).parents[2]
 TEXT_MODEL = "smollm2-135m-instruct"
@@ -21,6 +28,7 @@ EMBEDDING_MODEL = "all-minilm-l6-v2"
 START_TIMEOUT_S = 600
 SLOW_S = 900
 """What one test may take, the start of its engines included."""
+TWO_OF_EACH = os.environ.get("FLYWHEEL_TEST_TWO_OF_EACH") == "1"
 
 
 @dataclass(frozen=True)
@@ -30,6 +38,17 @@ class Stack:
     api_key: str
     environment: dict[str, str]
     traces: TraceCollector
+    postgres: PostgresProcess | None = None
+    second: SecondOfEach | None = None
+
+    @property
+    def gateway_urls(self) -> list[str]:
+        first = str(self.local["base_url"]).removesuffix("/v1")
+        return [first] if self.second is None else [first, self.second.gateway_url]
+
+    def metrics(self) -> str:
+        """Of all gateways, one after another."""
+        return "\n".join(httpx.get(f"{url}/metrics").text for url in self.gateway_urls)
 
     def client(self, api_key: str | None = None, **options: object) -> OpenAI:
         defaults = {"max_retries": 0, "timeout": 300}
@@ -40,6 +59,12 @@ class Stack:
         """What `flywheel up` wrote to local.json: addresses, a key, ports, settings, process ids."""
         told: dict[str, Any] = json.loads((self.home / "local.json").read_text())
         return told
+
+    def settings(self) -> dict[str, str]:
+        """All that a process needs to belong to this stack."""
+        secrets = dict(line.split("=", 1) for line in (self.home / "secrets").read_text().splitlines() if "=" in line)
+        own = {name: value for name, value in self.environment.items() if name.startswith("FLYWHEEL_")}
+        return own | secrets | self.local["settings"]
 
     def flywheel(self, *arguments: str, stdin: str | None = None, check: bool = True) -> str:
         """What `flywheel …` prints."""
@@ -65,20 +90,29 @@ class Stack:
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     home = tmp_path_factory.mktemp("home")
-    traces = TraceCollector()
-    environment = {
-        **os.environ,
-        "FLYWHEEL_HOME": str(home),
-        "FLYWHEEL_TELEMETRY__OTLP_ENDPOINT": traces.endpoint,
-        "COLUMNS": "200",
-    }
-    stack = Stack(home, "", "", environment, traces)
-    try:
+    with ExitStack() as resources:
+        traces = TraceCollector()
+        resources.callback(traces.close)
+        environment = {
+            **os.environ,
+            "FLYWHEEL_HOME": str(home),
+            "FLYWHEEL_TELEMETRY__OTLP_ENDPOINT": traces.endpoint,
+            "COLUMNS": "200",
+        }
+        postgres = None
+        if TWO_OF_EACH:
+            postgres = PostgresProcess()
+            resources.callback(postgres.remove)
+            environment["FLYWHEEL_DATABASE_URL"] = resources.enter_context(postgres.new_database())
+        stack = Stack(home, "", "", environment, traces, postgres)
+        resources.callback(lambda: print(stack.flywheel("down", check=False)))
         print(stack.flywheel("up", "--port", "0"))
-        yield Stack(home, stack.local["base_url"], stack.local["api_key"], environment, traces)
-    finally:
-        print(stack.flywheel("down", check=False))
-        traces.close()
+        stack = replace(stack, base_url=stack.local["base_url"], api_key=stack.local["api_key"])
+        if TWO_OF_EACH:
+            beside = second_of_each(stack.settings(), TEXT_MODEL, tmp_path_factory.mktemp("second"))
+            second = resources.enter_context(beside)
+            stack = replace(stack, base_url=second.base_url, second=second)
+        yield stack
 
 
 @pytest.fixture(scope="session")

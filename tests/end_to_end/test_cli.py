@@ -32,8 +32,7 @@ def test_config_tells_values_and_sources_and_no_secret(stack: Stack):
 def test_starting_again_says_that_it_runs_and_the_key_works(stack: Stack):
     output = stack.flywheel("up", "--port", "0")
 
-    assert stack.local["base_url"] == stack.base_url
-    assert stack.base_url in output
+    assert stack.local["base_url"] in output
     stack.client(stack.local["api_key"]).models.list()
 
 

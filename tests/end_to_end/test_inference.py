@@ -3,7 +3,6 @@
 import json
 import time
 
-import httpx
 import openai
 import pytest
 from openai import OpenAI
@@ -192,8 +191,9 @@ def test_mistakes_are_told_in_openais_shape(client: OpenAI, options: dict, statu
 
 def test_a_client_that_leaves_frees_the_engine(stack: Stack, client: OpenAI):
     def running() -> float:
-        text = httpx.get(stack.base_url.removesuffix("/v1") + "/metrics").text
-        return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith("flywheel_in_flight"))
+        return sum(
+            float(line.split()[-1]) for line in stack.metrics().splitlines() if line.startswith("flywheel_in_flight")
+        )
 
     stream = client.chat.completions.create(
         model=TEXT_MODEL,
@@ -207,8 +207,7 @@ def test_a_client_that_leaves_frees_the_engine(stack: Stack, client: OpenAI):
     stream.close()
 
     wait_for(lambda: running() == 0, timeout_s=3, what="the engine is free")
-    text = httpx.get(stack.base_url.removesuffix("/v1") + "/metrics").text
-    assert 'status="499"' in text
+    assert 'status="499"' in stack.metrics()
 
 
 def test_a_request_can_be_followed_from_the_gateway_into_the_engine(stack: Stack, client: OpenAI):

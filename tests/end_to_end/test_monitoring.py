@@ -54,7 +54,7 @@ def targets(stack: Stack) -> dict[str, list[str]]:
         raw = redis.mget([redis_names.lease(engine) for engine in redis.smembers(redis_names.ENGINES)])
     leases = [EngineLease.model_validate_json(lease) for lease in raw if lease is not None]
     return {
-        "gateway": [stack.base_url.removeprefix("http://").removesuffix("/v1")],
+        "gateway": [url.removeprefix("http://") for url in stack.gateway_urls],
         "engine": [lease.url.removeprefix("http://") for lease in leases],
     }
 

@@ -187,8 +187,10 @@ def models_from_now_on(asking: Users) -> set[str]:
 
 def put_noise_in_place_of(stack: Stack, good: str, tmp_path: Path) -> str:
     """An adapter of the same form whose weights are noise."""
-    database = Database(f"sqlite:///{stack.home}/flywheel.db")
-    models, artifacts = ModelRepository(database), ArtifactStore(f"file://{stack.home}/artifacts")
+    settings = stack.local["settings"]
+    database = Database(settings["FLYWHEEL_DATABASE_URL"])
+    models = ModelRepository(database)
+    artifacts = ArtifactStore(settings["FLYWHEEL_ARTIFACTS_URL"])
     card: ModelCard = models.get(good)  # type: ignore[assignment]
     folder = tmp_path / "noise"
     artifacts.download_folder(card.weights, folder, digest=card.digest)

