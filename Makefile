@@ -15,7 +15,7 @@ DEV := .flywheel/envs/dev/bin
 SERVICES := cli gateway engine worker
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test test-long test-two-of-each lint lock clean bench-adapters bench-evaluate bench-fairness bench-finetune bench-gateway bench-plan bench-routing bench-semantic-cache bench-shared-cpu dashboards loadtest loadtest-soak loadtest-spike loadtest-stress manifests profile-gateway prove-images sbom simulate-fleet validate-deploy
+.PHONY: help up down test test-long test-two-of-each lint lock clean bench-adapters bench-evaluate bench-fairness bench-finetune bench-gateway bench-guardrails bench-plan bench-routing bench-semantic-cache bench-shared-cpu dashboards loadtest loadtest-soak loadtest-spike loadtest-stress manifests profile-gateway prove-images sbom simulate-fleet validate-deploy
 
 help: ## Show this list.
 	@echo "Usage: make TARGET [VARIABLE=value]"
@@ -80,6 +80,10 @@ bench-fairness: ## Measure what a tenant feels of another one's flood; the last 
 bench-finetune: ## Measure a fine-tuning job beside the bare trl and peft loop; the last line is JSON.
 	@$(PYTHON) cli/bootstrap.py dev engine worker $(if $(filter-out 0,$(QUICK)),,gateway)
 	@$(DEV)/python -m loadtests.finetune $(if $(filter-out 0,$(QUICK)),--quick)
+
+bench-guardrails: ## Measure what each guardrail of a key adds to a request; the last line is JSON.
+	@$(PYTHON) cli/bootstrap.py dev
+	@$(DEV)/python -m loadtests.guardrails
 
 bench-plan: ## Compare what `flywheel plan` says of a real engine with what it does; the last line is JSON.
 	@$(PYTHON) cli/bootstrap.py dev engine

@@ -8,6 +8,7 @@ ApiError
 │   ├── InvalidValue            code invalid_value
 │   ├── MissingParameter        code missing_required_parameter
 │   ├── ContextLengthExceeded   code context_length_exceeded
+│   ├── ContentFiltered         code content_filter
 │   └── InvalidTrainingFile     code invalid_training_file
 ├── BodyTooLarge                413 code request_too_large
 ├── HeadTooLarge                431 code request_header_fields_too_large
@@ -24,6 +25,7 @@ ApiError
 │   └── InsufficientQuota       code insufficient_quota
 └── ServerError                 500 server_error
     ├── EngineError             502 code engine_error
+    ├── SchemaViolation         502 code schema_violation
     ├── NoEngineAvailable       503 code no_engine_available
     ├── EnginesFull             503 code engines_full
     ├── ServiceUnavailable      503 code service_unavailable
@@ -102,6 +104,12 @@ class ContextLengthExceeded(InvalidRequest):
     code = "context_length_exceeded"
 
 
+class ContentFiltered(InvalidRequest):
+    """A guardrail of the key does not let the prompt pass. The code is also the `finish_reason` of such answers."""
+
+    code = "content_filter"
+
+
 class InvalidTrainingFile(InvalidRequest):
     code = "invalid_training_file"
 
@@ -174,6 +182,12 @@ class ServerError(ApiError):
 
 class EngineError(ServerError):
     status, code = 502, "engine_error"
+
+
+class SchemaViolation(ServerError):
+    """A model's answer does not follow the schema that the key's guardrails ask for."""
+
+    status, code = 502, "schema_violation"
 
 
 class NoEngineAvailable(ServerError):

@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from contracts.guardrails import GuardrailPolicy
 from contracts.limits import NO_LIMITS, Limits
 
 Scope = Literal["inference", "jobs", "admin"]
@@ -23,6 +24,7 @@ class ApiKey(Limits):
         False, description="A question that repeats may get the kept answer to a similar one of its tenant."
     )
     capture: float | None = Field(None, gt=0, le=1, description="Share of its traffic that is captured; None for none.")
+    guardrails: GuardrailPolicy | None = Field(None, description="What its requests and answers must keep to.")
     tenant_limits: Limits = Field(NO_LIMITS, description="Known where a key was looked up by its secret.")
     created_at: int = Field(description="Unix seconds.")
     expires_at: int | None = Field(None, description="Unix seconds.")

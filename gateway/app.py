@@ -26,6 +26,7 @@ from gateway.api import (
     feedback,
     files,
     fine_tuning,
+    guardrails,
     harness_runs,
     job_lifecycle,
     model_cards,
@@ -48,6 +49,7 @@ from gateway.api.evaluated_models import EvaluatedModels
 from gateway.api.feedback import FeedbackService
 from gateway.api.files import FileService
 from gateway.api.fine_tuning import FineTuningService
+from gateway.api.guardrails import GuardrailService
 from gateway.api.harness_runs import HarnessRunService
 from gateway.api.job_creation import JobCreation
 from gateway.api.job_lifecycle import JobLifecycle
@@ -76,6 +78,7 @@ from gateway.capture.taking import CaptureTaker
 from gateway.drain import Drain
 from gateway.envelope import Envelope
 from gateway.errors import install_error_handlers
+from gateway.guardrails.guards import GuardBook
 from gateway.job_watch import JobWatch
 from gateway.limits.admission import AdmissionControl
 from gateway.metrics import Metrics
@@ -141,8 +144,9 @@ def create_app(settings: Settings) -> FastAPI:
     news_redis = Redis.from_url(settings.redis_url, socket_connect_timeout=REDIS_TIMEOUT_S, health_check_interval=10)
 
     limiter = create_edge_limiter()
+    key_rows = KeyRepository(database, settings.auth.pepper.get_secret_value())
     authenticator = Authenticator(
-        KeyRepository(database, settings.auth.pepper.get_secret_value()),
+        key_rows,
         AddressGuard(limiter, failures_per_minute=settings.auth.failures_per_minute),
         key_cache_s=settings.auth.key_cache_s,
     )
@@ -174,6 +178,7 @@ def create_app(settings: Settings) -> FastAPI:
     news = NewsListener(news_redis, authenticator, directory, aliases, fleet, cache.local, questions, job_watch)
     admission = AdmissionControl(pipe, settings.limits, metrics)
     forwarder = (HedgedForwarder if settings.gateway.hedging else Forwarder)(fleet, metrics)
+    classifiers = TextClassifiers.load()
     data_path = DataPath(
         authenticator=authenticator,
         aliases=aliases,
@@ -190,6 +195,7 @@ def create_app(settings: Settings) -> FastAPI:
             marks=marks,
             max_kept_bytes=cache.max_entry_bytes,
         ),
+        guard_book=GuardBook(classifiers),
         captures=CaptureTaker(capture_feed, settings.capture),
         recorder=Recorder(metrics, access_log, trials),
         tracing=Tracing(tracer, exported=settings.telemetry.otlp_endpoint is not None),
@@ -251,6 +257,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.model_service = ModelService(directory, aliases, fleet, model_rows, alias_rows, artifacts, traffic, redis)
     app.state.alias_service = AliasService(alias_rows, aliases, directory, redis)
     app.state.release_service = ReleaseService(release_rows, alias_rows, file_rows, job_rows, aliases, directory, redis)
+    app.state.guardrail_service = GuardrailService(key_rows, authenticator, redis)
     app.state.answer_cache = cache
     app.state.file_service = file_service
     creation = JobCreation(job_rows, job_queue, tracer, default_queue=settings.worker.default_queue)
@@ -293,9 +300,9 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.capture_service = CaptureService(capture_rows, pepper)
     app.state.feedback_service = FeedbackService(FeedbackRepository(database), capture_rows, directory, marks)
-    app.state.moderation_service = ModerationService(TextClassifiers.load(), admission, metrics)
+    app.state.moderation_service = ModerationService(classifiers, admission, metrics)
     app.state.upload_service = upload_service
-    of_models = (models, moderations, engines, cache_api, aliases_api, releases_api, studies_api)
+    of_models = (models, moderations, engines, cache_api, guardrails, aliases_api, releases_api, studies_api)
     of_data = (files, uploads, fine_tuning, job_lifecycle, captures, feedback)
     of_quality = (evals, eval_runs, eval_schedules, eval_history, harness_runs, bias_reports, model_cards)
     for resource in (*of_models, *of_data, *of_quality):

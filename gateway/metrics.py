@@ -42,6 +42,12 @@ class Metrics:
             ["result"],
             registry=registry,
         )
+        self.guardrails = Counter(
+            "flywheel_guardrails",
+            "Requests and answers that a key's policy changed, marked or refused.",
+            ["guard", "stage", "action"],
+            registry=registry,
+        )
         self.limited = Counter("flywheel_rate_limited_requests", "Requests refused by a limit.", registry=registry)
         self.in_flight = Gauge(
             "flywheel_in_flight_requests", "Requests that engines are answering for this gateway.", registry=registry

@@ -6,9 +6,11 @@ import secrets
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import delete, select
 
+from contracts.guardrails import GuardrailPolicy
 from contracts.identifiers import new_id
 from contracts.keys import ApiKey, Scope
 from contracts.limits import Limits
@@ -59,6 +61,7 @@ class KeyRepository:
         capture: float | None = None,
         expires_at: int | None = None,
         semantic_cache: bool = False,
+        guardrails: GuardrailPolicy | None = None,
         **limits: float | None,
     ) -> NewApiKey:
         """A new key. `limits` are the fields of contracts.limits.Limits. Raises ValueError where they make no sense."""
@@ -74,6 +77,7 @@ class KeyRepository:
             models=None if models is None else sorted(models),
             semantic_cache=semantic_cache,
             capture=capture,
+            guardrails=_to_json(guardrails),
             **own.model_dump(),
             created_at=int(time.time()),
             expires_at=expires_at,
@@ -121,6 +125,18 @@ class KeyRepository:
             row.capture = share
             return _to_key(row)
 
+    def set_guardrails(self, key_id: str, policy: GuardrailPolicy | None) -> ApiKey | None:
+        """The key keeps to this policy from now on; None takes the old one away. None if there is no such key.
+
+        The policy is one that `contracts.guardrails.checking` has let pass.
+        """
+        with self._database.session() as session:
+            row = session.get(ApiKeyRow, key_id)
+            if row is None:
+                return None
+            row.guardrails = _to_json(policy)
+            return _to_key(row)
+
     def revoke(self, key_id: str) -> ApiKey | None:
         """Revokes for good. A second time changes nothing. None if there is no such key."""
         with self._database.session() as session:
@@ -130,6 +146,10 @@ class KeyRepository:
             if row.revoked_at is None:
                 row.revoked_at = int(time.time())
             return _to_key(row)
+
+
+def _to_json(policy: GuardrailPolicy | None) -> dict[str, Any] | None:
+    return None if policy is None else policy.model_dump(mode="json", exclude_defaults=True)
 
 
 def _to_key(row: ApiKeyRow) -> ApiKey:

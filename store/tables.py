@@ -45,6 +45,7 @@ class ApiKeyRow(LimitColumns, Base):
     models: Mapped[list[str] | None]
     semantic_cache: Mapped[bool] = mapped_column(server_default=false())
     capture: Mapped[float | None]
+    guardrails: Mapped[dict[str, Any] | None]
     created_at: Mapped[int] = mapped_column(BigInteger)
     expires_at: Mapped[int | None] = mapped_column(BigInteger)
     revoked_at: Mapped[int | None] = mapped_column(BigInteger)

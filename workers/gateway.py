@@ -39,7 +39,7 @@ class GatewayAccess:
 
     @contextmanager
     def calling_for(self, job: Job, creator: str) -> Iterator[Caller]:
-        """A key with the models and limits of the key `creator`, good while the block runs.
+        """A key with the models, limits and guardrails of the key `creator`, good while the block runs.
 
         Raises CannotCall where that key is no longer good, or where this worker can make none.
         """
@@ -59,6 +59,7 @@ class GatewayAccess:
             name=name,
             scopes=("inference",),
             models=of.models,
+            guardrails=of.guardrails,
             expires_at=int(time.time()) + KEY_LIFE_S,
             **limits,
         )

@@ -5,6 +5,7 @@ SQLAlchemy is imported only where a command needs it, because its import takes l
 
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -28,7 +29,7 @@ from contracts.invalidation import Invalidation
 from contracts.keys import ALL_SCOPES, ApiKey, Scope
 from contracts.settings import Settings
 
-app = typer.Typer(help="Make, list, capture and revoke API keys.", no_args_is_help=True)
+app = typer.Typer(help="Make, list, capture, guard and revoke API keys.", no_args_is_help=True)
 
 
 @app.command()
@@ -129,6 +130,34 @@ def set_capture(
         raise CliError(f"There is no key `{key_id}`.", advice="`flywheel keys list` shows the ids.")
     heard = publish(settings, Invalidation(kind="key", id=key_id))
     typer.echo(f"{key_id}: {share:.4g} of its answers is captured." if share else f"{key_id}: nothing is captured.")
+    if not heard:
+        typer.echo(f"  Redis is not reached; gateways notice within {settings.auth.key_cache_s:.0f} s.", err=True)
+
+
+@app.command("guard")
+def guard(
+    key_id: Annotated[str, typer.Argument(help="The key's id, from `flywheel keys list`.")],
+    policy: Annotated[Path | None, typer.Option(help="A YAML or JSON file, as examples/guardrails.yaml.")] = None,
+    clear: Annotated[bool, typer.Option("--clear", help="Take the key's guardrails away.")] = False,
+) -> None:
+    """Set, show or clear what a key's requests and answers must keep to; without an option they are shown."""
+    if policy is not None and clear:
+        raise CliError("Choose one of --policy and --clear.")
+    from cli.guardrails import read_policy, written
+    from cli.key_store import open_keys, publish
+
+    wanted = None if policy is None else read_policy(policy)
+    shown_only = policy is None and not clear
+    settings = _settings()
+    with open_keys(settings) as keys:
+        key = keys.get(key_id) if shown_only else keys.set_guardrails(key_id, wanted)
+    if key is None:
+        raise CliError(f"There is no key `{key_id}`.", advice="`flywheel keys list` shows the ids.")
+    if shown_only:
+        typer.echo("none" if key.guardrails is None else written(key.guardrails), nl=key.guardrails is None)
+        return
+    heard = publish(settings, Invalidation(kind="key", id=key_id))
+    typer.echo(f"{key_id}: the guardrails are {'cleared' if clear else 'set'}.")
     if not heard:
         typer.echo(f"  Redis is not reached; gateways notice within {settings.auth.key_cache_s:.0f} s.", err=True)
 

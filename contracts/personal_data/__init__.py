@@ -8,5 +8,6 @@ docs/decisions/014-capture.md says why, and how much is found.
 
 from contracts.personal_data.find import Finding, Redacted, count_findings, find_personal_data, redact
 from contracts.personal_data.kinds import KINDS, Kind
+from contracts.personal_data.pieces import PieceRedactor
 
-__all__ = ["KINDS", "Finding", "Kind", "Redacted", "count_findings", "find_personal_data", "redact"]
+__all__ = ["KINDS", "Finding", "Kind", "PieceRedactor", "Redacted", "count_findings", "find_personal_data", "redact"]

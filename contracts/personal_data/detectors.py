@@ -149,14 +149,21 @@ _NO_NAMES = frozenset(
         "User",
     )
 )
-_NAME = r"[A-ZÀ-ÖØ-ÞĀ-Ž][\w'’-]{1,30}"
+NAME_BEGINS = "[A-ZÀ-ÖØ-ÞĀ-Ž]"
+NAME_GOES_ON = r"[\w'’-]"
+NAME_LABEL = (
+    r"\b(?:[Mm]y (?:full )?name(?: is|['’]s)|(?:[Ff]ull |[Pp]atient |[Cc]ustomer )?[Nn]ame:|[Pp]atient:|Dear"
+    r"|(?:Mr|Mrs|Ms|Dr|Prof)\.?|Herrn?|Frau|(?:Sincerely|[Rr]egards|[Ww]ishes),?)[ \n]{1,2}"
+)
+BIRTH_LABEL = r"\b(?:born(?: on)?|date of birth|d\.?o\.?b\.?|birthday(?: is)?|birthdate|geboren am)[:\s]{1,3}"
+KEY_BEGINS = "-----BEGIN [A-Z ]{0,20}PRIVATE KEY-----"
+KEY_ENDS = "-----END [A-Z ]{0,20}PRIVATE KEY-----"
+_NAME = rf"{NAME_BEGINS}{NAME_GOES_ON}{{1,30}}"
 
 DETECTORS = (
     Detector(
         "secret",
-        re.compile(
-            r"-----BEGIN [A-Z ]{0,20}PRIVATE KEY-----.*?(?:-----END [A-Z ]{0,20}PRIVATE KEY-----|\Z)", re.DOTALL
-        ),
+        re.compile(rf"{KEY_BEGINS}.*?(?:{KEY_ENDS}|\Z)", re.DOTALL),
         _group,
         needs=("private key-----",),
     ),
@@ -297,21 +304,13 @@ DETECTORS = (
     ),
     Detector(
         "birth_date",
-        re.compile(
-            r"\b(?:born(?: on)?|date of birth|d\.?o\.?b\.?|birthday(?: is)?|birthdate|geboren am)[:\s]{1,3}"
-            rf"(?P<value>{_DATE})",
-            re.IGNORECASE,
-        ),
+        re.compile(rf"{BIRTH_LABEL}(?P<value>{_DATE})", re.IGNORECASE),
         _group,
         needs=("born", "birth", "dob", "d.o.b", "geboren"),
     ),
     Detector(
         "name",
-        re.compile(
-            r"\b(?:[Mm]y (?:full )?name(?: is|['’]s)|(?:[Ff]ull |[Pp]atient |[Cc]ustomer )?[Nn]ame:|[Pp]atient:|Dear"
-            r"|(?:Mr|Mrs|Ms|Dr|Prof)\.?|Herrn?|Frau|(?:Sincerely|[Rr]egards|[Ww]ishes),?)[ \n]{1,2}"
-            rf"(?P<value>{_NAME}(?: {_NAME}){{0,2}})"
-        ),
+        re.compile(rf"{NAME_LABEL}(?P<value>{_NAME}(?: {_NAME}){{0,2}})"),
         _name,
         needs=("name", "patient", "dear", "mr", "ms", "dr", "prof", "herr", "frau", "sincerely", "regards", "wishes"),
     ),

@@ -47,10 +47,18 @@ class AnswerCache:
         self.local = LocalAnswers(max_bytes=settings.local_bytes, ttl_s=settings.local_ttl_s)
 
     def use(
-        self, request: DataPathRequest, body: bytes, card: ModelCard, path: str, headers: dict[bytes, bytes]
+        self,
+        request: DataPathRequest,
+        body: bytes,
+        card: ModelCard,
+        path: str,
+        headers: dict[bytes, bytes],
+        policy: str = "",
     ) -> CacheUse:
-        """How a request uses the cache."""
-        return cache_use(request, body, card, path, headers, self._digests) if self._settings.enabled else BYPASS
+        """How a request uses the cache. `policy` is the digest of the guardrails that its answer goes over."""
+        if not self._settings.enabled:
+            return BYPASS
+        return cache_use(request, body, card, path, headers, self._digests, policy)
 
     @property
     def max_entry_bytes(self) -> int:

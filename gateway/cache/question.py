@@ -37,7 +37,9 @@ class Question:
     context: str
 
 
-def question_of(request: DataPathRequest, body: bytes, card: ModelCard, embeddings: ModelCard) -> Question | None:
+def question_of(
+    request: DataPathRequest, body: bytes, card: ModelCard, embeddings: ModelCard, policy: str = ""
+) -> Question | None:
     """None where only the answer to this very question will do.
 
     That is all but chats in plain text: no tools, no messages of tools, no picture in the last message, no
@@ -54,7 +56,10 @@ def question_of(request: DataPathRequest, body: bytes, card: ModelCard, embeddin
     text = _text_of(last.pop("content"))
     if not text or len(text.encode()) > MOST_BYTES_PER_TOKEN * embeddings.context_length:
         return None
-    context = hashlib.sha256(b"\0".join((FORM, card.digest.encode(), embeddings.digest.encode(), canonical(document))))
+    parts = [FORM, card.digest.encode(), embeddings.digest.encode(), canonical(document)]
+    if policy:
+        parts.append(policy.encode())
+    context = hashlib.sha256(b"\0".join(parts))
     return Question(text, context.hexdigest())
 
 

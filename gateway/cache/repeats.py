@@ -22,6 +22,8 @@ class CacheUse:
     max_age_s: int | None = None
     question: PlacedQuestion | None = None
     """What is kept with the answer, so that it can be found by a similar question."""
+    policy: str = ""
+    """Digest of the guardrails that the answer goes over; empty without any."""
 
     @property
     def write(self) -> bool:
@@ -38,18 +40,20 @@ def cache_use(
     path: str,
     headers: dict[bytes, bytes],
     digests: QuestionDigests,
+    policy: str = "",
 ) -> CacheUse:
     """Decides by the request and its `Cache-Control`.
 
-    The digest covers the route, the model's weights and the request; the tenant is added by the Redis name.
+    The digest covers the route, the model's weights, the request and the guardrails' `policy`; the tenant is added by
+    the Redis name.
     """
     if not _repeats(request, headers):
         return BYPASS
     control = CacheControl.parse(headers.get(b"cache-control"))
     if control.no_store:
         return BYPASS
-    digest = digests.digest(path, card.digest, body)
-    return CacheUse(digest, card.name, read=not control.no_cache, max_age_s=control.max_age_s)
+    digest = digests.digest(path, f"{card.digest} {policy}" if policy else card.digest, body)
+    return CacheUse(digest, card.name, read=not control.no_cache, max_age_s=control.max_age_s, policy=policy)
 
 
 def _repeats(request: DataPathRequest, headers: dict[bytes, bytes]) -> bool:

@@ -73,7 +73,7 @@ class SemanticCache:
         if embeddings is None:
             self._count("no_engine")
             return use, None
-        question = question_of(request, body, card, embeddings)
+        question = question_of(request, body, card, embeddings, use.policy)
         if question is None:
             return use, None
         try:

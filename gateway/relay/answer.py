@@ -4,11 +4,11 @@ from collections.abc import Awaitable, Callable
 
 from contracts.errors import ApiError, EngineError
 from gateway.cache.kept import KeptAnswer
-from gateway.relay.answering import Answering
-from gateway.relay.continuation import ContinuedEvents
+from gateway.guardrails.answers import MOST_WHOLE_BYTES, AnswerGuard
+from gateway.relay.answering import Answering, Events
 from gateway.relay.exchange import Exchange, HeaderList
 from gateway.relay.record import Progress
-from gateway.relay.sse import EventFilter, Usage, UsageTail, error_event
+from gateway.relay.sse import Usage, UsageTail, error_event
 from gateway.relay.upstream import StreamBroken, UpstreamError, UpstreamResponse
 
 EVENT_STREAM = b"text/event-stream"
@@ -48,12 +48,14 @@ async def pass_on(
 
     Where a stream breaks off, another engine goes on with it if it can. Raises UpstreamError where the answer breaks
     off for good and the client has not seen any of it. A stream that breaks off later ends with an error event; a
-    whole answer that does ends the connection.
+    whole answer that does ends the connection. Where the answer is guarded, that is what is sent and kept.
     """
     content_type = next((value for name, value in response.headers if name == b"content-type"), b"")
     copy = AnswerCopy(max_copy_bytes)
     if content_type.startswith(EVENT_STREAM):
         await _pass_on_stream(exchange, progress, response, copy, content_type, answering)
+    elif answering.guard is not None:
+        await _pass_on_guarded(exchange, progress, response, copy, content_type, answering.guard)
     else:
         await _pass_on_whole(exchange, progress, response, copy, content_type)
     return copy.answer(content_type)
@@ -69,7 +71,7 @@ async def _pass_on_stream(
 ) -> None:
     headers: HeaderList = [(b"content-type", content_type), (b"cache-control", b"no-cache")]
     source: UpstreamResponse | None = response
-    events: EventFilter | ContinuedEvents = answering.events()
+    events = answering.events()
 
     async def tell(passed: bytes) -> None:
         if progress.first_byte_s is None:
@@ -102,10 +104,10 @@ async def _pass_on_stream(
 
 
 async def _tell_events(
-    source: UpstreamResponse | None, events: EventFilter | ContinuedEvents, tell: Callable[[bytes], Awaitable[None]]
+    source: UpstreamResponse | None, events: Events, tell: Callable[[bytes], Awaitable[None]]
 ) -> None:
     """Tells the client's events as they come. Raises UpstreamError where they break off."""
-    while source is not None and (chunk := await source.next_chunk()):
+    while source is not None and not events.over and (chunk := await source.next_chunk()):
         if passed := events.feed(chunk):
             await tell(passed)
         if events.broken:
@@ -135,3 +137,25 @@ async def _pass_on_whole(
         await exchange.finish()
     else:
         await exchange.send_whole(200, headers, bytes(held))
+
+
+async def _pass_on_guarded(
+    exchange: Exchange,
+    progress: Progress,
+    response: UpstreamResponse,
+    copy: AnswerCopy,
+    content_type: bytes,
+    guard: AnswerGuard,
+) -> None:
+    """Nothing is sent before all of the answer was looked at."""
+    held = bytearray()
+    while chunk := await response.next_chunk():
+        held += chunk
+        if len(held) > MOST_WHOLE_BYTES:
+            raise EngineError("The answer is too long for the guardrails of this API key. Ask for a stream.")
+    tail = UsageTail()
+    tail.feed(bytes(held))
+    progress.usage = tail.usage() or Usage()
+    body = guard.whole(bytes(held))
+    copy.feed(body)
+    await exchange.send_whole(200, [(b"content-type", content_type)], body)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from contracts.models import ModelCard
 from contracts.openai import DataPathRequest, PoolingRequest
+from gateway.guardrails.answers import AnswerGuard, GuardedEvents
 from gateway.relay.continuation import ContinuedEvents, continuation_request
 from gateway.relay.decode import ask_engine_for
 from gateway.relay.exchange import HeaderList
@@ -16,6 +17,7 @@ from gateway.routing.engine import Engine
 from gateway.routing.request import RoutingRequest
 
 MAX_FAILOVERS = 3
+Events = EventFilter | ContinuedEvents | GuardedEvents
 
 
 @dataclass(slots=True)
@@ -30,6 +32,7 @@ class Answering:
     body: bytes
     headers: HeaderList
     patiently: bool
+    guard: AnswerGuard | None = None
     _transcript: Transcript | None = None
     _reply: Reply | None = None
     _broken: list[Engine] = field(default_factory=list)
@@ -43,10 +46,10 @@ class Answering:
         self._transcript = new_transcript(self.request, self.body)
         return await self._ask(self.route, self._as_sent())
 
-    def events(self) -> EventFilter:
-        return EventFilter(hide_usage=self._hide_usage, transcript=self._transcript)
+    def events(self) -> Events:
+        return self._guarded(EventFilter(hide_usage=self._hide_usage, transcript=self._transcript))
 
-    async def go_on(self, error: UpstreamError) -> tuple[UpstreamResponse | None, EventFilter | ContinuedEvents]:
+    async def go_on(self, error: UpstreamError) -> tuple[UpstreamResponse | None, Events]:
         """After a stream broke off: the answer that goes on with it, if any is left to come, and what reads it.
 
         Raises the error where nobody can go on, and what `begin` raises.
@@ -63,7 +66,7 @@ class Answering:
         if not transcript.begun:
             return await self._ask(self.route, self._as_sent()), self.events()
         chat = self.route is CHAT_COMPLETIONS
-        events = ContinuedEvents(transcript, chat=chat, hide_usage=self._hide_usage)
+        events = self._guarded(ContinuedEvents(transcript, chat=chat, hide_usage=self._hide_usage))
         if transcript.finish_reason is not None:
             return None, events
         response = await self._ask(COMPLETIONS, continuation_request(request, transcript, self.card))
@@ -81,6 +84,9 @@ class Answering:
         if isinstance(self.request, PoolingRequest) or not self.request.stream:
             return False
         return self.request.stream_options is None or not self.request.stream_options.include_usage
+
+    def _guarded(self, events: EventFilter | ContinuedEvents) -> Events:
+        return events if self.guard is None else GuardedEvents(events, self.guard)
 
     def _as_sent(self) -> bytes:
         return ask_engine_for(self.body, usage=self._hide_usage, token_ids=self._transcript is not None)

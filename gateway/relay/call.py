@@ -6,6 +6,7 @@ from contracts.keys import ApiKey
 from contracts.models import ModelCard
 from contracts.openai import DataPathRequest
 from gateway.cache.repeats import BYPASS, CacheUse
+from gateway.guardrails.guards import Guards
 from gateway.relay.decode import rename_model
 from gateway.relay.exchange import MODEL_HEADER, Exchange
 from gateway.relay.record import Progress
@@ -25,6 +26,7 @@ class Call:
     session: str | None
     use: CacheUse
     progress: Progress
+    guards: Guards | None = None
 
     @property
     def priority(self) -> int | None:

@@ -54,6 +54,7 @@ class ContinuedEvents:
         self._skip_letters = 0 if transcript.finish_reason else transcript.rewind()
         self._partial = b""
         self._done = False
+        self.over = False
         self.broken = False
         self.failed = False
 

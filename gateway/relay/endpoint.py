@@ -15,6 +15,7 @@ import structlog
 from contracts.errors import ApiError, InvalidValue, RateLimitExceeded, ServerError
 from contracts.keys import Scope as KeyScope
 from contracts.models import ModelCard
+from contracts.openai import DataPathRequest
 from gateway.auth.keys import Authenticator
 from gateway.cache.answers import AnswerCache
 from gateway.cache.kept import KeptAnswer
@@ -23,6 +24,8 @@ from gateway.cache.semantic import SemanticCache
 from gateway.cache.single_flight import SingleFlight
 from gateway.capture.copying import CopyingExchange
 from gateway.capture.taking import CaptureTaker
+from gateway.guardrails.guards import GuardBook, Guards
+from gateway.guardrails.requests import RequestGuard
 from gateway.limits.admission import AdmissionControl
 from gateway.queueing.deadline import NO_DEADLINE, Deadline
 from gateway.relay.call import Call
@@ -53,6 +56,7 @@ class DataPath:
     flights: SingleFlight
     generation: Generation
     captures: CaptureTaker
+    guard_book: GuardBook
     recorder: Recorder
     tracing: Tracing
     max_body_bytes: int
@@ -107,6 +111,11 @@ class DataPathEndpoint:
         progress.deadline = Deadline.of(exchange.request_headers)
         body = await exchange.read_body(path.max_body_bytes)
         request = decode_request(body, self._decoder)
+        guards = None
+        if key.guardrails is not None:
+            guards = path.guard_book.of(key, key.guardrails)
+            body = await self._guard(guards, request, body, exchange, progress)
+            request = decode_request(body, self._decoder)
         session = session_of(request, exchange.request_headers)
         if path.aliases.knows(request.model):
             card, progress.trial = path.aliases.resolve(request.model, key, session or key.id)
@@ -117,8 +126,20 @@ class DataPathEndpoint:
         progress.card = card
         self._check_task(card)
         check_length(request, card)
-        use = path.cache.use(request, body, card, route.path, exchange.request_headers)
-        return Call(route, key, request, body, card, session, use, progress)
+        policy = "" if guards is None else guards.digest
+        use = path.cache.use(request, body, card, route.path, exchange.request_headers, policy)
+        return Call(route, key, request, body, card, session, use, progress, guards)
+
+    async def _guard(
+        self, guards: Guards, request: DataPathRequest, body: bytes, exchange: Exchange, progress: Progress
+    ) -> bytes:
+        """What the key's policy makes of the body. Raises ContentFiltered and InvalidValue."""
+        guard = RequestGuard(guards, self._route.prompt_field)
+        try:
+            return await guard.check(request, body)
+        finally:
+            progress.guarded += guard.acts
+            exchange.headers += guard.headers
 
     async def _admit(self, call: Call, exchange: Exchange) -> KeptAnswer | None:
         """The kept answer, if there is one, within the limits of key and tenant. Raises what admission raises."""

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 import structlog
 
 from contracts.errors import EngineError, EnginesFull, EngineTimeout, NoEngineAvailable
+from contracts.openai import PoolingRequest
 from gateway.cache.kept import KeptAnswer
 from gateway.capture.marks import AnswerMarks
+from gateway.guardrails.answers import AnswerGuard
 from gateway.queueing.queue import EngineQueue
 from gateway.relay import engine_errors
 from gateway.relay.answer import pass_on
@@ -107,6 +109,7 @@ class Generation:
             call.body,
             self._engine_headers(call, exchange),
             patiently=patiently,
+            guard=_answer_guard(call),
         )
         try:
             response = await answering.begin()
@@ -120,6 +123,8 @@ class Generation:
             raise EngineError("The engine failed in the middle of its answer.") from None
         finally:
             answering.end()
+            if answering.guard is not None:
+                call.progress.guarded += answering.guard.acts()
             if answering.engine is not None:
                 call.progress.engine = answering.engine.lease.engine
 
@@ -131,3 +136,10 @@ class Generation:
             (REQUEST_ID_HEADER, request_id.encode()),
             (b"traceparent", call.progress.trace.traceparent),
         ]
+
+
+def _answer_guard(call: Call) -> AnswerGuard | None:
+    """None where the key's policy says nothing of answers, or the answer holds no text."""
+    if call.guards is None or not call.guards.reads_output or isinstance(call.request, PoolingRequest):
+        return None
+    return AnswerGuard(call.guards, call.request)

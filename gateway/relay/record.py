@@ -1,6 +1,6 @@
 """What is written down of a request once its last byte was sent: metrics, its span, and a line in the log."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from opentelemetry import trace
@@ -8,6 +8,7 @@ from opentelemetry import trace
 from contracts.keys import ApiKey
 from contracts.models import ModelCard
 from gateway.cache.single_flight import CacheResult
+from gateway.guardrails.acts import Act
 from gateway.limits.admission import Admission, price
 from gateway.limits.plan import NANOS
 from gateway.metrics import Metrics
@@ -45,6 +46,7 @@ class Progress:
     first_byte_s: float | None = None
     disconnected: bool = False
     trial: Trial | None = None
+    guarded: list[Act] = field(default_factory=list)
     failed: bool = False
     """The model that was chosen gave no answer, or broke off; another one may have answered in its place."""
 
@@ -84,6 +86,7 @@ class Recorder:
             engine=progress.engine,
             input_tokens=progress.usage.prompt_tokens,
             output_tokens=progress.usage.completion_tokens or 0,
+            **({"guardrails": [act._asdict() for act in progress.guarded]} if progress.guarded else {}),
         )
 
     def _count(self, route: DataPathRoute, progress: Progress, status: int, duration_s: float) -> None:
@@ -93,6 +96,8 @@ class Recorder:
         self._durations(route.path, model).observe(duration_s)
         if progress.cache is not None:
             self._cache(progress.cache).inc()
+        for act in progress.guarded:
+            metrics.guardrails.labels(act.guard, act.stage, act.action).inc()
         if progress.limited:
             metrics.limited.inc()
         if progress.disconnected:

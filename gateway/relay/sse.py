@@ -63,6 +63,7 @@ class EventFilter:
     - An error event of the engine, whose text may tell of its insides.
 
     With a transcript it writes down what was told. It is then `broken` once an event said that the engine gave up.
+    `over` is for those that end a stream before its engine does.
     """
 
     def __init__(self, *, hide_usage: bool, transcript: Transcript | None = None) -> None:
@@ -71,6 +72,7 @@ class EventFilter:
         self._tail = UsageTail()
         self._partial = b""
         self._done = False
+        self.over = False
         self.broken = False
         self.failed = False
 

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from redis.asyncio import Redis
 
 from cli.home import PEPPER, Home
+from contracts.guardrails import GuardrailPolicy
 from contracts.invalidation import Invalidation
 from store import redis_names
 from store.database import Database
@@ -134,3 +136,26 @@ def test_a_semantic_cache_is_an_option_of_the_key(flywheel: Flywheel, keys: KeyR
     listed = flywheel("keys", "list").stdout.splitlines()
     assert "semantic" in next(line for line in listed if asked.id in line)
     assert "exact" in next(line for line in listed if plain.id in line)
+
+
+def test_guardrails_are_set_from_a_file_shown_and_cleared(
+    flywheel: Flywheel, keys: KeyRepository, tmp_path: Path
+) -> None:
+    made = keys.create(tenant="acme", name="ci", scopes=["inference"]).key
+    example = Path(__file__).parents[2] / "examples" / "guardrails.yaml"
+    flywheel("keys", "guard", made.id, "--policy", str(example))
+    guarded = keys.get(made.id)
+    assert guarded is not None
+    assert guarded.guardrails is not None
+    assert guarded.guardrails.topics[0].name == "gambling"
+    shown = flywheel("keys", "guard", made.id).stdout
+    assert GuardrailPolicy.model_validate(yaml.safe_load(shown)) == guarded.guardrails
+    flywheel("keys", "guard", made.id, "--clear")
+    assert flywheel("keys", "guard", made.id).stdout == "none\n"
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text("topics: [{name: a, patterns: ['(?=b)']}]")
+    refused = flywheel("keys", "guard", made.id, "--policy", str(wrong))
+    assert refused.returncode != 0
+    assert "topics[0].patterns[0]" in refused.stderr
+    wrong.write_text("injection: {threshold: 3}")
+    assert "injection.threshold" in flywheel("keys", "guard", made.id, "--policy", str(wrong)).stderr

@@ -89,6 +89,7 @@ def answer_to(
     token_bytes: int | None,
     silent_tokens: bool = False,
     prefers: str | None = None,
+    says: tuple[str, ...] | None = None,
     request_id: str | None = None,
 ) -> Answer:
     """As vLLM does, the answer's id is made of the request's where one was sent."""
@@ -106,14 +107,16 @@ def answer_to(
         kind=kind,
         model=request["model"],
         prompt_tokens=sum(count_tokens(prompt) for prompt in prompts),
-        choices=tuple(
+        choices=(says,) * len(prompts) * len(per_prompt)
+        if says is not None
+        else tuple(
             tuple(token_of(_seed(request, prompt, index), at, token_bytes) for at in range(length))
             if schema is None
             else (_keep_to(schema, _seed(request, prompt, index), prefers),)
             for prompt in prompts
             for index in per_prompt
         ),
-        finish_reason="length" if schema is None and asked is not None and asked <= tokens else "stop",
+        finish_reason="length" if schema is says is None and asked is not None and asked <= tokens else "stop",
         include_usage=_wants_usage(request),
         created=int(time.time()),
         ids=TokenIds(_encode(f"{request['model']}\n0\n{prompts[0]}"), 0, silent_tokens)

@@ -25,6 +25,8 @@ class Behaviour(BaseModel):
     time_between_tokens_s: float = 0.0
     tokens: int = 8
     """Tokens of an answer; `max_tokens` of a request cuts it short."""
+    says: tuple[str, ...] | None = None
+    """The tokens of every answer, whatever was asked."""
     token_bytes: int | None = None
     """Length of one token's text; short words if None."""
 

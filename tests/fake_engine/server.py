@@ -147,6 +147,7 @@ class FakeEngine:
             token_bytes=behaviour.token_bytes,
             silent_tokens=behaviour.silent_tokens,
             prefers=behaviour.prefers,
+            says=behaviour.says,
             request_id=request_id,
         )
         if request.get("stream"):

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
+from contracts.guardrails import GuardrailPolicy, PersonalDataRule
 from contracts.jobs import Job
 from contracts.keys import ApiKey
 from store.keys import KeyRepository
@@ -28,8 +29,13 @@ def calling(creator: ApiKey, seen: Callable[[Caller], None]) -> Callable[[CountS
     return work
 
 
-def test_a_job_asks_with_its_creators_models_and_limits_until_it_ends(workshop: Workshop, keys: KeyRepository):
-    creator = keys.create(tenant="acme", name="laptop", scopes=("jobs",), models=("small",), tokens_per_day=5).key
+def test_a_job_asks_with_its_creators_models_limits_and_guardrails_until_it_ends(
+    workshop: Workshop, keys: KeyRepository
+):
+    policy = GuardrailPolicy(personal_data=PersonalDataRule(where="input"))
+    creator = keys.create(
+        tenant="acme", name="laptop", scopes=("jobs",), models=("small",), tokens_per_day=5, guardrails=policy
+    ).key
     found: list[ApiKey | None] = []
     secrets: list[str] = []
 
@@ -44,6 +50,7 @@ def test_a_job_asks_with_its_creators_models_and_limits_until_it_ends(workshop: 
     assert key is not None
     assert key.expires_at is not None
     assert (key.tenant, key.scopes, key.models, key.tokens_per_day) == ("acme", {"inference"}, {"small"}, 5)
+    assert key.guardrails == policy
     assert keys.find_by_secret(secrets[0]) is None
     assert [key.name for key in keys.all()] == ["laptop"]
 
