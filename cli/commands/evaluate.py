@@ -1,7 +1,7 @@
 """`flywheel eval`: how good a model is on rows of your own, with intervals, beside an earlier run."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -96,7 +96,8 @@ def report_bias(
     model: Annotated[str, typer.Argument(help="A model, an adapter, an alias, or external/NAME.")] = TEXT_MODEL,
     embeddings: Annotated[str | None, typer.Option(help="An embedding model, whose associations are tested.")] = None,
     mitigate: Annotated[
-        list[Literal["prompt", "embeddings"]] | None, typer.Option(help="Measure again with this; may be repeated.")
+        list[str] | None,
+        typer.Option(help="Measure again with `prompt` or `embeddings`; may be repeated."),
     ] = None,
     report: ReportFile = None,
 ) -> None:
