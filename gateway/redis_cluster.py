@@ -43,9 +43,10 @@ class _Call(asyncio.Future[Any]):
 class ClusterPipe(Pipe):
     """`url` names some of the cluster's servers, as contracts/redis_urls.py says.
 
-    Every command must name a key, the names of one call must share a hash tag. A slot that moves is followed; a call
-    to a server that is gone fails like one to a Redis that is away, until a replica has its place: while calls fail,
-    the servers are asked every `LOOK_EVERY_S` who has which slots.
+    Every command must name a key, and the names of one call must share a hash tag. A slot that moves is followed;
+    commands about it may lose their order meanwhile. A call to a server that is gone fails like one to a Redis that is
+    away, until a replica has its place: while calls fail, the servers are asked every `LOOK_EVERY_S` who has which
+    slots.
     """
 
     def __init__(self, url: str, *, timeout_s: float) -> None:

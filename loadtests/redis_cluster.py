@@ -1,7 +1,7 @@
 """`python -m loadtests.redis_cluster`: the gateway over a Redis cluster beside the gateway over one Redis.
 
 Two gateways before the same static upstream: one with a Valkey, one with a cluster of three primaries with a replica
-each, all on this machine. wrk asks with three keys by turns, whose tenants' names lie on the three primaries. Medians of
+each, all on this machine. wrk asks with three keys by turns, whose tenants lie on the three primaries. Medians of
 gateways by turns, and ratios of neighbours (cluster ÷ one). Where all share the same cores, six servers in place of one
 can only cost: the figures say how much, not what a cluster of machines would give.
 
