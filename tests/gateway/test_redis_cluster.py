@@ -3,7 +3,6 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -27,6 +26,8 @@ from tests.conftest import LeaseGiver
 from tests.fake_engine.process import FakeEngineProcess
 from tests.gateway.conftest import CHAT, MODEL, chat_body, model_card, wait_until
 from tests.gateway_process import GatewayProcess
+from tests.inference.agent_process import MODEL as TINY_MODEL
+from tests.inference.agent_process import AgentProcess
 from tests.processes import free_port
 from tests.store.test_leases import a_lease
 from tests.valkey_cluster import ValkeyCluster, ValkeyNode
@@ -195,8 +196,7 @@ class Gateways:
         def start(name: str) -> GatewayProcess:
             return GatewayProcess(redis_url=cluster.url, folder=folder / name, settings=settings)
 
-        with ThreadPoolExecutor(2) as threads:
-            self.first, self.second = self.both = [*threads.map(start, ("first", "second"))]
+        self.first, self.second = self.both = (start("first"), start("second"))
 
     def secrets_on_each_primary(self, **limits: object) -> list[str]:
         """A key for each primary, of a tenant whose names lie there."""
@@ -290,6 +290,24 @@ def test_an_engine_that_goes_is_noticed(gateways: Gateways, fake_engine: FakeEng
     wait_until(lambda: all(len(_engines(gateway)) == 2 for gateway in gateways.both))
     lease.end(second)
     wait_until(lambda: all(len(_engines(gateway)) == 1 for gateway in gateways.both))
+
+
+def test_a_real_agents_engine_serves_until_it_is_stopped(gateways: Gateways, tmp_path: Path) -> None:
+    settings = gateways.first.settings
+    agent = AgentProcess(
+        tmp_path,
+        redis_url=gateways.cluster.url,
+        database_url=settings["FLYWHEEL_DATABASE_URL"],
+        artifacts_url=settings["FLYWHEEL_ARTIFACTS_URL"],
+        FLYWHEEL_JOBS_REDIS_URL=settings["FLYWHEEL_JOBS_REDIS_URL"],
+    )
+    try:
+        agent.wait_for(lambda: all(_states(gateway).get(TINY_MODEL) == "live" for gateway in gateways.both))
+        secret = gateways.first.new_key().secret
+        assert {_ask(gateway, secret, model=TINY_MODEL).status_code for gateway in gateways.both} == {200}
+    finally:
+        agent.process.stop()
+    wait_until(lambda: all(_states(gateway).get(TINY_MODEL) != "live" for gateway in gateways.both))
 
 
 def _engines(gateway: GatewayProcess) -> list[object]:
