@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from redis import Redis
 from redis.exceptions import RedisError
 from sqlalchemy.exc import OperationalError
 
@@ -13,6 +12,7 @@ from contracts.settings import Settings
 from store import redis_names
 from store.database import Database
 from store.keys import KeyRepository
+from store.redis_clients import blocking_redis
 from store.tenants import TenantRepository
 
 
@@ -51,7 +51,7 @@ def open_database(settings: Settings) -> Iterator[Database]:
 def publish(settings: Settings, news: Invalidation) -> bool:
     """Whether Redis was reached."""
     try:
-        with Redis.from_url(settings.redis_url, socket_connect_timeout=2, socket_timeout=2) as redis:
+        with blocking_redis(settings.redis_url, socket_connect_timeout=2, socket_timeout=2) as redis:
             redis.publish(redis_names.INVALIDATIONS, news.model_dump_json())
     except RedisError:
         return False

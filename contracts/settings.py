@@ -6,15 +6,17 @@ name may be in a file of that name in `/run/secrets`, where Docker and Kubernete
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import (
     BaseSettings,
     NestedSecretsSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
+
+from contracts.redis_urls import cluster_fault, is_cluster
 
 SECRETS_DIR = Path("/run/secrets")
 
@@ -295,7 +297,14 @@ class Settings(BaseSettings):
         return init_settings, env_settings, dotenv_settings, files
 
     home: Path = Field(Path(".flywheel"), description="Folder of a local stack: database, artifacts, logs, secrets.")
-    redis_url: str = Field("redis://127.0.0.1:6379/0", description="Redis or Valkey.")
+    redis_url: str = Field(
+        "redis://127.0.0.1:6379/0",
+        description="Redis or Valkey: one server, or a cluster by some of its servers, "
+        "redis+cluster://host-1:6379,host-2:6379.",
+    )
+    jobs_redis_url: str | None = Field(
+        None, description="Redis or Valkey that carries jobs to workers, one server; `redis_url`'s if unset."
+    )
     database_url: str = Field(
         "sqlite:///.flywheel/flywheel.db", description="SQLAlchemy URL: sqlite:///… or postgresql+psycopg://…"
     )
@@ -313,6 +322,21 @@ class Settings(BaseSettings):
     evaluation: EvaluationSettings = EvaluationSettings()
     releases: ReleaseSettings = ReleaseSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
+
+    @model_validator(mode="after")
+    def _jobs_have_one_server(self) -> Self:
+        if is_cluster(self.redis_url) and (fault := cluster_fault(self.redis_url)) is not None:
+            raise ValueError(f"FLYWHEEL_REDIS_URL is no cluster's: {fault}")
+        if is_cluster(self.broker_url):
+            raise ValueError(
+                "Jobs cannot go through a Redis cluster: set FLYWHEEL_JOBS_REDIS_URL to a Redis that is one server."
+            )
+        return self
+
+    @property
+    def broker_url(self) -> str:
+        """The Redis that carries jobs to workers."""
+        return self.jobs_redis_url or self.redis_url
 
     @property
     def gateway_url(self) -> str:

@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
-from redis.asyncio import Redis
 from starlette.routing import Route
 
 from contracts.settings import Settings
@@ -83,7 +82,7 @@ from gateway.job_watch import JobWatch
 from gateway.limits.admission import AdmissionControl
 from gateway.metrics import Metrics
 from gateway.queueing.queue import EngineQueue
-from gateway.redis_pipe import RedisPipe
+from gateway.redis_cluster import open_pipe
 from gateway.relay.access_log import AccessLog
 from gateway.relay.endpoint import DataPath, DataPathEndpoint
 from gateway.relay.forward import Forwarder
@@ -121,6 +120,7 @@ from store.jobs import JobRepository
 from store.keys import KeyRepository
 from store.leases import LeaseStore
 from store.models import ModelRepository
+from store.redis_clients import async_redis
 from store.releases import ReleaseRepository
 from store.uploads import UploadRepository
 from telemetry.traces import configure_traces
@@ -139,9 +139,9 @@ def create_app(settings: Settings) -> FastAPI:
     access_log = AccessLog(sys.stderr.buffer, service=SERVICE)
     background, drain = Background(), Drain()
     database = Database(settings.database_url)
-    redis = Redis.from_url(settings.redis_url, socket_timeout=REDIS_TIMEOUT_S, socket_connect_timeout=REDIS_TIMEOUT_S)
-    pipe = RedisPipe(settings.redis_url, timeout_s=PIPE_TIMEOUT_S)
-    news_redis = Redis.from_url(settings.redis_url, socket_connect_timeout=REDIS_TIMEOUT_S, health_check_interval=10)
+    redis = async_redis(settings.redis_url, socket_timeout=REDIS_TIMEOUT_S, socket_connect_timeout=REDIS_TIMEOUT_S)
+    pipe = open_pipe(settings.redis_url, timeout_s=PIPE_TIMEOUT_S)
+    news_redis = async_redis(settings.redis_url, socket_connect_timeout=REDIS_TIMEOUT_S, health_check_interval=10)
 
     limiter = create_edge_limiter()
     key_rows = KeyRepository(database, settings.auth.pepper.get_secret_value())
@@ -165,7 +165,7 @@ def create_app(settings: Settings) -> FastAPI:
     cache = AnswerCache(pipe, redis, settings.cache, metrics)
     claims = Claims(pipe, news_redis, metrics)
     questions = QuestionIndex(pipe, most=settings.cache.semantic_questions)
-    job_queue = JobQueue(create_celery(settings.redis_url))
+    job_queue = JobQueue(create_celery(settings.broker_url))
     job_watch = JobWatch(job_rows)
     pepper = settings.auth.pepper.get_secret_value()
     marks, capture_rows = AnswerMarks(pepper), CaptureRepository(database)

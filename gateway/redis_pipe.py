@@ -10,6 +10,7 @@ ResponseError for what it refuses. While Redis is known to be away a call fails 
 import asyncio
 import hashlib
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -24,12 +25,32 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 1.0
 Argument = bytes | str | int | float
+Failed = Callable[["asyncio.Future[Any]", RedisError], None]
+
+
+class Pipe(ABC):
+    """Redis, one server or a cluster, as the data path asks it."""
+
+    @abstractmethod
+    def call(self, *command: Argument) -> "asyncio.Future[Any]":
+        """The reply, or RedisError. A caller that does not care may let the future go."""
+
+    @property
+    @abstractmethod
+    def tags(self) -> Sequence[str]:
+        """A hash tag for each server: of names with these tags, each server has one."""
+
+    @abstractmethod
+    async def close(self) -> None: ...
+
+    def script(self, text: str) -> "Script":
+        return Script(self, text)
 
 
 class Script:
     """A Lua script, sent by its SHA-1 and in full only where Redis does not know it yet."""
 
-    def __init__(self, pipe: "RedisPipe", text: str) -> None:
+    def __init__(self, pipe: Pipe, text: str) -> None:
         self._pipe = pipe
         self._text = text
         self._sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
@@ -54,15 +75,22 @@ class Script:
         self._pipe.call("EVALSHA", self._sha, len(keys), *keys, *arguments).add_done_callback(check)
 
 
-class RedisPipe:
-    """One connection, shared by all requests of the process. `url` as redis-py understands it."""
+class RedisPipe(Pipe):
+    """One connection to one server, shared by all requests of the process.
 
-    def __init__(self, url: str, *, timeout_s: float) -> None:
+    `url` as redis-py understands it. `failed` is told of every error, and sets it as the future's exception or does
+    better.
+    """
+
+    tags = ("",)
+
+    def __init__(self, url: str, *, timeout_s: float, failed: Failed | None = None) -> None:
         options = parse_url(url)  # type: ignore[no-untyped-call]
         self._address = {name: options.get(name) for name in ("host", "port", "path")}
         self._greeting = _greeting(options)
         self._encrypted = url.startswith("rediss://")
         self._timeout_s = timeout_s
+        self._failed = failed or fail
         self._connection: _Connection | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._away_until = 0.0
@@ -71,22 +99,21 @@ class RedisPipe:
         self._log = structlog.get_logger(__name__)
 
     def call(self, *command: Argument) -> "asyncio.Future[Any]":
-        """The reply, or RedisError. A caller that does not care may let the future go."""
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        packed = _pack(command)
+        self.send(pack(command), future)
+        return future
+
+    def send(self, packed: bytes, future: "asyncio.Future[Any]") -> None:
+        """The reply to a command as `pack` makes it becomes the future's."""
         connection = self._connection
         if connection is not None and not connection.closed:
             connection.send(packed, future)
         elif time.monotonic() < self._away_until:
-            _fail(future, RedisConnectionError("Redis is away."))
+            self._failed(future, RedisConnectionError("Redis is away."))
         else:
             self._waiting.append((packed, future))
             if self._connecting is None:
                 self._connecting = asyncio.get_running_loop().create_task(self._connect())
-        return future
-
-    def script(self, text: str) -> Script:
-        return Script(self, text)
 
     async def close(self) -> None:
         if self._connecting is not None:
@@ -111,7 +138,7 @@ class RedisPipe:
             waiting, self._waiting = self._waiting, []
         for packed, future in waiting:
             if error is not None or self._connection is None:
-                _fail(future, error or RedisConnectionError("Redis cannot be reached."))
+                self._failed(future, error or RedisConnectionError("Redis cannot be reached."))
             else:
                 self._pause_s = FIRST_PAUSE_S
                 self._connection.send(packed, future)
@@ -120,7 +147,7 @@ class RedisPipe:
         loop = asyncio.get_running_loop()
 
         def protocol() -> _Connection:
-            return _Connection(loop, self._timeout_s)
+            return _Connection(loop, self._timeout_s, self._failed)
 
         if self._address["path"]:
             _, connection = await loop.create_unix_connection(protocol, self._address["path"])
@@ -129,7 +156,7 @@ class RedisPipe:
             _, connection = await loop.create_connection(protocol, host, port, ssl=self._encrypted or None)
         for command in self._greeting:
             greeted: asyncio.Future[Any] = loop.create_future()
-            connection.send(_pack(command), greeted)
+            connection.send(pack(command), greeted)
             await greeted
         return connection
 
@@ -137,9 +164,10 @@ class RedisPipe:
 class _Connection(asyncio.Protocol):
     """Replies come in the order of the commands. One that stays out too long ends the connection for all."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, timeout_s: float) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, timeout_s: float, failed: Failed) -> None:
         self._loop = loop
         self._timeout_s = timeout_s
+        self._failed = failed
         self._reader = hiredis.Reader(protocolError=ResponseError, replyError=_response_error)
         self._transport: asyncio.Transport | None = None
         self._outgoing: list[bytes] = []
@@ -169,7 +197,7 @@ class _Connection(asyncio.Protocol):
             self._transport.abort()
         expected, self._expected = self._expected, deque()
         for future in expected:
-            _fail(future, error)
+            self._failed(future, error)
 
     def _flush(self) -> None:
         if self._transport is not None and not self.closed:
@@ -199,8 +227,8 @@ class _Connection(asyncio.Protocol):
             future = expected.popleft()
             if future.done():  # its caller has left
                 continue
-            if isinstance(reply, Exception):
-                _fail(future, reply)
+            if isinstance(reply, ResponseError):
+                self._failed(future, reply)
             else:
                 future.set_result(reply)
 
@@ -208,7 +236,7 @@ class _Connection(asyncio.Protocol):
         self.close(RedisConnectionError("Redis closed the connection."))
 
 
-def _pack(command: tuple[Argument, ...]) -> bytes:
+def pack(command: tuple[Argument, ...]) -> bytes:
     packed: bytes = hiredis.pack_command(command)  # type: ignore[arg-type]  # the stub says a tuple of one
     return packed
 
@@ -227,7 +255,7 @@ def _response_error(text: str) -> ResponseError:
     return NoScriptError(text) if text.startswith("NOSCRIPT") else ResponseError(text)
 
 
-def _fail(future: "asyncio.Future[Any]", error: Exception) -> None:
+def fail(future: "asyncio.Future[Any]", error: RedisError) -> None:
     if not future.done():
         future.set_exception(error)
         with suppress(Exception):

@@ -33,6 +33,7 @@ from store.demand import DemandStore
 from store.leases import LeaseStore
 from store.models import ModelRepository
 from store.news import follow_news, publish_news
+from store.redis_clients import async_redis
 from telemetry.logs import configure_logs
 
 SERVICE = "flywheel-engine"
@@ -249,7 +250,7 @@ async def run_agent(model: CatalogueModel, weights: Weights, settings: Settings,
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with (
-        Redis.from_url(settings.redis_url, socket_connect_timeout=2, health_check_interval=10) as redis,
+        async_redis(settings.redis_url, socket_connect_timeout=2, health_check_interval=10) as redis,
         httpx.AsyncClient(
             base_url=f"http://{settings.engine.host}:{settings.engine.port}", timeout=REQUEST_TIMEOUT_S
         ) as client,

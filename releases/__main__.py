@@ -3,8 +3,6 @@
 import asyncio
 import signal
 
-from redis.asyncio import Redis
-
 from contracts.settings import Settings
 from releases.controller import Controller
 from releases.evaluations import Evaluations
@@ -13,6 +11,7 @@ from store.feedback import FeedbackRepository
 from store.job_queue import JobQueue, create_celery
 from store.jobs import JobRepository
 from store.models import ModelRepository
+from store.redis_clients import async_redis
 from store.releases import ReleaseRepository
 from telemetry.logs import configure_logs
 
@@ -27,8 +26,8 @@ async def run(settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     database = Database(settings.database_url)
     releases = ReleaseRepository(database)
-    queue = JobQueue(create_celery(settings.redis_url))
-    async with Redis.from_url(
+    queue = JobQueue(create_celery(settings.broker_url))
+    async with async_redis(
         settings.redis_url, socket_timeout=REDIS_TIMEOUT_S, socket_connect_timeout=REDIS_TIMEOUT_S
     ) as redis:
         controller = Controller(

@@ -6,14 +6,14 @@ RUN_JOB = "flywheel.run_job"
 VISIBILITY_TIMEOUT_S = 7 * 24 * 3600
 
 
-def create_celery(redis_url: str) -> Celery:
+def create_celery(broker_url: str) -> Celery:
     """Celery as producers and workers share it.
 
     A message is acknowledged when its job has ended, so a killed worker's job is delivered again. The visibility
     timeout is longer than any job, because past it Redis would deliver a running job a second time
     (docs.celeryq.dev, "Using Redis", "Visibility timeout"); the job's lease would refuse that one too.
     """
-    celery = Celery("flywheel", broker=redis_url)
+    celery = Celery("flywheel", broker=broker_url)
     celery.conf.update(
         task_serializer="json",
         accept_content=["json"],

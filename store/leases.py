@@ -8,6 +8,7 @@ from contracts.engine import EngineLease
 from contracts.invalidation import Invalidation
 from store import redis_names
 from store.news import publish_news
+from store.redis_clients import read_all
 
 
 class LeaseStore:
@@ -44,7 +45,7 @@ class LeaseStore:
         """The leases of these that are alive. Names of engines that died are cleared on the way."""
         if not names:
             return []
-        found = await self._redis.mget([redis_names.lease(name) for name in names])
+        found = await read_all(self._redis, [redis_names.lease(name) for name in names])
         dead = [name for name, raw in zip(names, found, strict=True) if raw is None]
         if dead:
             await self._redis.srem(redis_names.ENGINES, *dead)

@@ -10,6 +10,7 @@ from redis.exceptions import RedisError
 
 from contracts.invalidation import Invalidation
 from store import redis_names
+from store.redis_clients import listen
 
 RECONNECT_S = 0.5
 
@@ -20,12 +21,11 @@ async def follow_news(redis: Redis) -> AsyncIterator[Invalidation | None]:
     """Yields news for ever. None means that news may have been missed: at the start and after a lost connection."""
     while True:
         try:
-            async with redis.pubsub(ignore_subscribe_messages=True) as subscription:
-                await subscription.subscribe(redis_names.INVALIDATIONS)
-                yield None
-                async for message in subscription.listen():
-                    if (news := _parse(message["data"])) is not None:
-                        yield news
+            async for message in listen(redis, redis_names.INVALIDATIONS):
+                if message is None:
+                    yield None
+                elif (news := _parse(message)) is not None:
+                    yield news
         except RedisError as error:
             log.warning("news interrupted", reason=type(error).__name__)
             await asyncio.sleep(RECONNECT_S)

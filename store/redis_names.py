@@ -22,8 +22,9 @@ LANDINGS = "flywheel:landings"
 """Channel. A message is `<tenant> <digest>`: a generation that another gateway waits for has ended."""
 
 
-ADMISSION_PROBE = "flywheel:admission-probe"
-"""Written by gateways that wait for Redis to come back; it expires at once."""
+def admission_probe(tag: str) -> str:
+    """Written by gateways that wait for Redis to come back; it expires at once."""
+    return f"flywheel:{{{tag}}}:admission-probe"
 
 
 def tagged(tag: str) -> str:

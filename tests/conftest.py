@@ -17,6 +17,7 @@ from contracts.identifiers import new_id
 from store.artifacts import ArtifactStore
 from store.database import Database
 from store.leases import LeaseStore
+from store.redis_clients import async_redis
 from tests.fake_engine.process import FakeEngineProcess
 from tests.gateway_process import GatewayProcess
 from tests.postgres_process import PostgresProcess
@@ -123,13 +124,13 @@ class LeaseGiver:
         self._run(self._remove(lease))
 
     async def _put(self, lease: EngineLease) -> None:
-        async with AsyncRedis.from_url(self._redis_url) as redis:
+        async with async_redis(self._redis_url) as redis:
             store = LeaseStore(redis)
             await store.put(lease, ttl_s=LEASE_TTL_S)
             await store.announce(lease.engine)
 
     async def _remove(self, lease: EngineLease) -> None:
-        async with AsyncRedis.from_url(self._redis_url) as redis:
+        async with async_redis(self._redis_url) as redis:
             await LeaseStore(redis).remove(lease.engine)
 
 

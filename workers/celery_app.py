@@ -14,7 +14,6 @@ import structlog
 from celery import Celery, bootsteps, signals
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from contracts.invalidation import Invalidation
@@ -32,6 +31,7 @@ from store.jobs import JobRepository
 from store.keys import KeyRepository, PepperTooShort
 from store.models import ModelRepository
 from store.news import publish_news
+from store.redis_clients import async_redis
 from telemetry.logs import configure_logs
 from telemetry.traces import configure_traces
 from workers.bench import Bench
@@ -55,7 +55,7 @@ log = structlog.get_logger(__name__)
 
 def create_worker(settings: Settings, families: JobFamilies) -> Celery:
     """The Celery app with its one task."""
-    celery = create_celery(settings.redis_url)
+    celery = create_celery(settings.broker_url)
     celery.conf.update(
         worker_concurrency=1,
         worker_max_tasks_per_child=1,
@@ -86,7 +86,7 @@ def _run_in_child(settings: Settings, families: JobFamilies, stop: StopRequest, 
     news = NewsThread(settings.redis_url)
     runner = JobRunner(
         jobs=JobRepository(database),
-        queue=JobQueue(create_celery(settings.redis_url)),
+        queue=JobQueue(create_celery(settings.broker_url)),
         families=families,
         resources=job_resources(settings, database),
         announce=lambda news: announce(settings.redis_url, news),
@@ -145,7 +145,7 @@ def announce(redis_url: str, news: Invalidation) -> None:
     """Publishes news. If Redis is away the news is lost, and engines find the model when they next look."""
 
     async def publish() -> None:
-        async with Redis.from_url(redis_url, socket_timeout=2, socket_connect_timeout=2) as redis:
+        async with async_redis(redis_url, socket_timeout=2, socket_connect_timeout=2) as redis:
             await publish_news(redis, news)
 
     try:

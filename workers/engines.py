@@ -2,13 +2,13 @@
 
 import asyncio
 
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from contracts.engine import EngineLease
 from contracts.models import ModelCard
 from store.demand import DemandStore
 from store.leases import LeaseStore
+from store.redis_clients import async_redis
 
 TIMEOUT_S = 2.0
 
@@ -30,7 +30,7 @@ class Engines:
             return []
 
     async def _serving(self, card: ModelCard) -> list[EngineLease]:
-        async with Redis.from_url(self._redis_url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S) as redis:
+        async with async_redis(self._redis_url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S) as redis:
             leases = [lease for lease in await LeaseStore(redis).alive() if lease.serves(card.name)]
             ready = [lease for lease in leases if not lease.draining]
             demand = DemandStore(redis)

@@ -8,6 +8,7 @@ from redis.exceptions import RedisError
 
 from contracts.invalidation import Invalidation
 from store import redis_names
+from store.redis_clients import blocking_redis
 
 TIMEOUT_S = 1.0
 CLOSE_S = 2.0
@@ -21,7 +22,8 @@ class NewsThread:
     """`publish` costs nothing; a thread sends. News that Redis does not take is lost: watchers look by themselves."""
 
     def __init__(self, redis_url: str) -> None:
-        self._redis = Redis.from_url(redis_url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S)
+        self._redis_url = redis_url
+        self._redis: Redis | None = None
         self._pending: set[Invalidation] = set()
         self._changed = threading.Condition()
         self._closed = False
@@ -48,6 +50,10 @@ class NewsThread:
             if not pending:
                 return
             try:
+                if self._redis is None:
+                    self._redis = blocking_redis(
+                        self._redis_url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S
+                    )
                 for news in pending:
                     self._redis.publish(redis_names.INVALIDATIONS, news.model_dump_json())
             except RedisError as error:

@@ -78,24 +78,23 @@ def erase(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Erase all that is kept of a tenant, its keys and models included, or of one of its users. Tells what is left."""
-    from redis import Redis
     from redis.exceptions import RedisError
 
     from cli.key_store import open_database
     from store.artifacts import ArtifactStore
     from store.erasure.tenant import Erasure
+    from store.redis_clients import blocking_redis
 
     settings = stack_settings(Home.find())
     what = f"all that is kept of the tenant `{tenant}`" if user is None else f"what is kept of `{user}` at `{tenant}`"
     if not yes:
         typer.confirm(f"Erase {what}, for good?", abort=True)
-    redis = Redis.from_url(settings.redis_url, socket_connect_timeout=2, socket_timeout=10)
-    with open_database(settings) as database, redis:
-        erasure = Erasure(
-            database, ArtifactStore(settings.artifacts_url), redis, pepper=settings.auth.pepper.get_secret_value()
-        )
+    artifacts, pepper = ArtifactStore(settings.artifacts_url), settings.auth.pepper.get_secret_value()
+    with open_database(settings) as database:
         try:
-            report = erasure.tenant(tenant) if user is None else erasure.user(user, tenant)
+            with blocking_redis(settings.redis_url, socket_connect_timeout=2, socket_timeout=10) as redis:
+                erasure = Erasure(database, artifacts, redis, pepper=pepper)
+                report = erasure.tenant(tenant) if user is None else erasure.user(user, tenant)
         except RedisError as error:
             message = f"Redis is not reached, which keeps answers of the tenant: {error}."
             raise CliError(message, advice="Not everything is erased. Run it again when Redis is back.") from None

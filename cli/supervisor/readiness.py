@@ -49,12 +49,12 @@ def engine_holds_lease(redis: Redis, client: httpx.AsyncClient, *, model: str, p
     return check
 
 
-def worker_waits_for_jobs(redis: Redis) -> Check:
+def worker_waits_for_jobs(broker: Redis) -> Check:
     """Some worker listens to the queue: Celery waits for messages in Redis' BRPOP."""
 
     async def check() -> bool:
         try:
-            return any(client["cmd"] == "brpop" for client in await redis.client_list())
+            return any(client["cmd"] == "brpop" for client in await broker.client_list())
         except RedisError:
             return False
 

@@ -32,6 +32,7 @@ class ServiceCatalogue:
     settings: Settings
     environment: Mapping[str, str]
     redis: Redis
+    broker: Redis
     client: httpx.AsyncClient
 
     def valkey(self) -> Service:
@@ -89,7 +90,7 @@ class ServiceCatalogue:
             environment=self.environment,
             folder=REPOSITORY,
             log=self.home.log("worker"),
-            is_ready=worker_waits_for_jobs(self.redis),
+            is_ready=worker_waits_for_jobs(self.broker),
             advice=READ_THE_LOG,
             stop_grace_s=20,
             stop_rank=2,

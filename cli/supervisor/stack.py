@@ -25,10 +25,17 @@ from contracts.settings import Settings
 from inference.catalogue import Catalogue, CatalogueError
 from store.database import Database
 from store.models import ModelRepository
+from store.redis_clients import async_redis
 
 TEXT_MODEL, EMBEDDING_MODEL = "smollm2-135m-instruct", "all-minilm-l6-v2"
 DATABASE_STEP = "database"
-SHARED_SETTINGS = ("FLYWHEEL_REDIS_URL", "FLYWHEEL_DATABASE_URL", "FLYWHEEL_ARTIFACTS_URL", "FLYWHEEL_GATEWAY__PORT")
+SHARED_SETTINGS = (
+    "FLYWHEEL_REDIS_URL",
+    "FLYWHEEL_JOBS_REDIS_URL",
+    "FLYWHEEL_DATABASE_URL",
+    "FLYWHEEL_ARTIFACTS_URL",
+    "FLYWHEEL_GATEWAY__PORT",
+)
 
 
 class Stack:
@@ -56,10 +63,13 @@ class Stack:
         cls, home: Home, ports: Ports, settings: Settings, states: StateFile, resources: AsyncExitStack
     ) -> "Stack":
         redis = await resources.enter_async_context(
-            Redis.from_url(settings.redis_url, socket_timeout=2, socket_connect_timeout=2)
+            async_redis(settings.redis_url, socket_timeout=2, socket_connect_timeout=2)
+        )
+        broker = await resources.enter_async_context(
+            async_redis(settings.broker_url, socket_timeout=2, socket_connect_timeout=2)
         )
         client = await resources.enter_async_context(httpx.AsyncClient(trust_env=False))
-        services = ServiceCatalogue(home, ports, settings, dict(os.environ), redis, client)
+        services = ServiceCatalogue(home, ports, settings, dict(os.environ), redis, broker, client)
         return cls(home, ports, settings, states, services, redis)
 
     async def run(self, stop: asyncio.Event, *, own_valkey: bool, embeddings: bool) -> int:

@@ -18,7 +18,7 @@ from gateway.cache.kept import KeptAnswer, from_bytes, to_bytes
 from gateway.cache.local import LocalAnswers
 from gateway.cache.repeats import BYPASS, CacheUse, cache_use
 from gateway.metrics import Metrics
-from gateway.redis_pipe import Argument, RedisPipe
+from gateway.redis_pipe import Argument, Pipe
 from store import redis_names
 from store.news import publish_news
 
@@ -34,7 +34,7 @@ class AnswerCache:
     kept and nothing is found.
     """
 
-    def __init__(self, pipe: RedisPipe, redis: Redis, settings: CacheSettings, metrics: Metrics) -> None:
+    def __init__(self, pipe: Pipe, redis: Redis, settings: CacheSettings, metrics: Metrics) -> None:
         self._pipe = pipe
         self._redis = redis
         self._settings = settings

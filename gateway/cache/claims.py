@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,8 +13,9 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from gateway.metrics import Metrics
-from gateway.redis_pipe import Argument, RedisPipe
+from gateway.redis_pipe import Argument, Pipe
 from store import redis_names
+from store.redis_clients import listen
 
 FLIGHT_TTL_MS = 3000
 RENEW_EVERY_S = 1.0
@@ -55,7 +56,7 @@ class Claims:
     end.
     """
 
-    def __init__(self, pipe: RedisPipe, news_redis: Redis, metrics: Metrics) -> None:
+    def __init__(self, pipe: Pipe, news_redis: Redis, metrics: Metrics) -> None:
         self._pipe = pipe
         self._news_redis = news_redis
         self._metrics = metrics
@@ -124,17 +125,15 @@ class Claims:
         """Hears of landings until cancelled."""
         while True:
             with self._counted():
-                async for name in self._landings():
-                    for future in self._waiting.get(name, ()):
-                        if not future.done():
-                            future.set_result(None)
+                async for name in listen(self._news_redis, redis_names.LANDINGS):
+                    if name is not None:
+                        self._wake(name)
             await asyncio.sleep(RECONNECT_S)
 
-    async def _landings(self) -> AsyncIterator[bytes]:
-        async with self._news_redis.pubsub(ignore_subscribe_messages=True) as subscription:
-            await subscription.subscribe(redis_names.LANDINGS)
-            async for message in subscription.listen():
-                yield message["data"]
+    def _wake(self, name: bytes) -> None:
+        for future in self._waiting.get(name, ()):
+            if not future.done():
+                future.set_result(None)
 
     async def _renew_one(self, claim: Claim) -> None:
         with self._counted():

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from gateway.cache.embedder import Vector
-from gateway.redis_pipe import RedisPipe
+from gateway.redis_pipe import Pipe
 from store import redis_names
 
 MAX_LOCAL_BYTES = 64 << 20
@@ -112,7 +112,7 @@ class QuestionIndex:
     outlive its answer, and whoever finds that says so with `forget`.
     """
 
-    def __init__(self, pipe: RedisPipe, *, most: int) -> None:
+    def __init__(self, pipe: Pipe, *, most: int) -> None:
         self._pipe = pipe
         self._most = most
         self._contexts: OrderedDict[tuple[str, str], KnownQuestions] = OrderedDict()

@@ -20,7 +20,7 @@ from gateway.limits.permits import PermitBook, Permits
 from gateway.limits.plan import LimitPlan, LimitPlans
 from gateway.limits.refusals import refusal
 from gateway.metrics import Metrics
-from gateway.redis_pipe import RedisPipe
+from gateway.redis_pipe import Pipe
 from gateway.relay.sse import Usage
 from store import redis_names
 
@@ -57,7 +57,7 @@ class AdmissionControl:
     or refuses with 503, as `limits.without_redis` says. A probe finds out when it is back.
     """
 
-    def __init__(self, pipe: RedisPipe, settings: LimitSettings, metrics: Metrics) -> None:
+    def __init__(self, pipe: Pipe, settings: LimitSettings, metrics: Metrics) -> None:
         self._pipe = pipe
         self._admit = pipe.script(_lua("buckets", "budgets", "admit"))
         self._settle = pipe.script(_lua("buckets", "budgets", "settle"))
@@ -146,7 +146,7 @@ class AdmissionControl:
         """Gives back what is not used. Waits until Redis has it, which takes commands in their order."""
         self._permits.close()
         with suppress(RedisError):
-            await self._pipe.call("PING")
+            await self._write_everywhere()
 
     def _admit_here(self, plan: LimitPlan, card: ModelCard, tokens: int) -> Admission:
         if self._refuses:
@@ -165,10 +165,10 @@ class AdmissionControl:
             self._log.warning("limits without redis", reason=type(error).__name__, refusing=self._refuses)
 
     async def _wait_for_redis(self) -> None:
-        """By a write, since a Redis that is full or read-only answers reads."""
+        """A cluster is back when all its primaries are: a key is not counted now here, now there."""
         while True:
             try:
-                await self._pipe.call("SET", redis_names.ADMISSION_PROBE, 1, "PX", 1)
+                await self._write_everywhere()
                 break
             except RedisError:
                 await asyncio.sleep(PROBE_PAUSE_S)
@@ -176,6 +176,11 @@ class AdmissionControl:
         self._away.clear()
         self._metrics.limits_local.set(0)
         self._log.info("limits with redis again")
+
+    async def _write_everywhere(self) -> None:
+        """Raises RedisError. A Redis that is full or read-only answers reads."""
+        names = [redis_names.admission_probe(tag) for tag in self._pipe.tags]
+        await asyncio.gather(*(self._pipe.call("SET", name, 1, "PX", 1) for name in names))
 
 
 def price(card: ModelCard, prompt_tokens: int, completion_tokens: int) -> int:

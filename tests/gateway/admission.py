@@ -1,4 +1,4 @@
-"""Admission by itself, without a gateway around it, over a real Valkey."""
+"""Admission by itself, without a gateway around it, over a real Valkey or a cluster."""
 
 import asyncio
 import struct
@@ -14,7 +14,7 @@ from contracts.models import ModelCard
 from contracts.settings import LimitSettings
 from gateway.limits.admission import Admission, AdmissionControl
 from gateway.metrics import Metrics
-from gateway.redis_pipe import RedisPipe
+from gateway.redis_cluster import open_pipe
 from gateway.relay.sse import Usage
 from store import redis_names
 
@@ -49,7 +49,7 @@ def api_key(key_id: str = "key", *, tenant: Limits | None = None, **limits: Any)
 @asynccontextmanager
 async def admission_control(redis_url: str, *, timeout_s: float = 2.0, **settings: Any) -> AsyncIterator["Control"]:
     """As a gateway has it: with its background work, until the end of the block."""
-    pipe = RedisPipe(redis_url, timeout_s=timeout_s)
+    pipe = open_pipe(redis_url, timeout_s=timeout_s)
     control = AdmissionControl(pipe, LimitSettings(**settings), Metrics())
     work = asyncio.create_task(control.run())
     yield Control(control)

@@ -10,10 +10,10 @@ from typing import TypeVar
 import httpx
 import psutil
 import yaml
-from redis import Redis
 
 from contracts.engine import EngineLease
 from store import redis_names
+from store.redis_clients import blocking_redis
 from tests.processes import ROOT, Process, free_port, python
 
 STAND_IN = Path(__file__).with_name("stand_in")
@@ -56,7 +56,7 @@ class AgentProcess:
         )
 
     def lease(self) -> EngineLease | None:
-        with Redis.from_url(self._redis_url) as redis:
+        with blocking_redis(self._redis_url) as redis:
             for engine in redis.smembers(redis_names.ENGINES):
                 if (raw := redis.get(redis_names.lease(engine.decode()))) is not None:
                     return EngineLease.model_validate_json(raw)
