@@ -277,6 +277,7 @@ class Settings(BaseSettings):
         env_prefix="FLYWHEEL_",
         env_nested_delimiter="__",
         extra="ignore",
+        hide_input_in_errors=True,  # which holds secrets
         frozen=True,
         env_ignore_empty=True,
         secrets_dir=SECRETS_DIR,

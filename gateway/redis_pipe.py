@@ -124,10 +124,11 @@ class RedisPipe(Pipe):
 
     async def _connect(self) -> None:
         """Opens the connection and sends what waits for it, or fails it and stays away for a moment."""
-        error: RedisError | None = None
+        error: RedisError | None = RedisConnectionError("The connection was closed.")
         try:
             async with asyncio.timeout(self._timeout_s):
                 self._connection = await self._open()
+            error = None
         except (OSError, TimeoutError, RedisError) as reason:
             self._log.warning("redis is away", reason=type(reason).__name__)
             error = RedisConnectionError("Redis cannot be reached.")
@@ -136,12 +137,12 @@ class RedisPipe(Pipe):
         finally:
             self._connecting = None
             waiting, self._waiting = self._waiting, []
-        for packed, future in waiting:
-            if error is not None or self._connection is None:
-                self._failed(future, error or RedisConnectionError("Redis cannot be reached."))
-            else:
-                self._pause_s = FIRST_PAUSE_S
-                self._connection.send(packed, future)
+            for packed, future in waiting:
+                if error is not None or self._connection is None:
+                    self._failed(future, error or RedisConnectionError("Redis cannot be reached."))
+                else:
+                    self._pause_s = FIRST_PAUSE_S
+                    self._connection.send(packed, future)
 
     async def _open(self) -> "_Connection":
         loop = asyncio.get_running_loop()

@@ -178,9 +178,12 @@ class AdmissionControl:
         self._log.info("limits with redis again")
 
     async def _write_everywhere(self) -> None:
-        """Raises RedisError. A Redis that is full or read-only answers reads."""
+        """Raises RedisError, once all have answered or failed. A Redis that is full or read-only answers reads."""
         names = [redis_names.admission_probe(tag) for tag in self._pipe.tags]
-        await asyncio.gather(*(self._pipe.call("SET", name, 1, "PX", 1) for name in names))
+        writes = [self._pipe.call("SET", name, 1, "PX", 1) for name in names]
+        await asyncio.wait(writes)
+        for write in writes:
+            write.result()
 
 
 def price(card: ModelCard, prompt_tokens: int, completion_tokens: int) -> int:

@@ -49,6 +49,16 @@ def test_one_redis_carries_jobs_too() -> None:
     assert Settings(redis_url="redis://host:1/0").broker_url == "redis://host:1/0"
 
 
+def test_a_fault_of_the_settings_tells_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLYWHEEL_REDIS_URL", "redis+cluster://:hunter2@a:1")
+    pepper = "abcdefgh" * 5
+    monkeypatch.setenv("FLYWHEEL_AUTH__PEPPER", pepper)
+    with pytest.raises(ValidationError) as raised:
+        Settings()
+    for secret in ("hunter2", "abcdefgh"):
+        assert secret not in str(raised.value)
+
+
 @pytest.mark.parametrize("url", ["redis+cluster://", "redis+cluster://a:1,", "redis+cluster://a:1/3"])
 def test_a_clusters_url_without_a_server_or_with_a_database_is_refused(url: str) -> None:
     with pytest.raises(ValidationError, match="FLYWHEEL_REDIS_URL"):

@@ -89,6 +89,18 @@ async def test_a_silent_redis_is_given_up():
     server.close()
 
 
+async def test_calls_that_wait_for_a_connection_fail_when_the_pipe_is_closed():
+    async with await asyncio.start_server(lambda *_: None, "127.0.0.1", 0) as silent:
+        port = silent.sockets[0].getsockname()[1]
+        pipe = RedisPipe(f"redis://:secret@127.0.0.1:{port}", timeout_s=30)
+        waiting = pipe.call("GET", "key")
+        await asyncio.sleep(0.05)
+        await pipe.close()
+
+        with pytest.raises(RedisConnectionError):
+            await asyncio.wait_for(waiting, 5)
+
+
 async def test_a_password_and_a_database_are_used():
     port = free_port()
     with ValkeyServer(port=port), Redis(port=port) as admin:
