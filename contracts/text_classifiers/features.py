@@ -15,7 +15,7 @@ BUCKETS = 1 << 17
 # A toxic sentence in a long text is judged by itself: a text is cut into windows of characters that overlap by half.
 WINDOW = 480
 
-# Composing takes the square of how many marks one letter has, so it is done by pieces. Ligatures become up to 18 letters.
+# Composing takes the square of how many marks a letter has, so it is done by pieces. A ligature may become 18 letters.
 _PIECE = 240
 _MOST_GROWTH = 4
 
