@@ -15,6 +15,10 @@ BUCKETS = 1 << 17
 # A toxic sentence in a long text is judged by itself: a text is cut into windows of characters that overlap by half.
 WINDOW = 480
 
+# Composing takes the square of how many marks a letter has, so it is done by pieces. A ligature may become 18 letters.
+_PIECE = 240
+_MOST_GROWTH = 4
+
 _CHARACTER_NGRAMS = (3, 4, 5)
 _WORD_NGRAMS = (1, 2, 3)
 _BASE = 0x9E3779B97F4A7C15
@@ -42,8 +46,15 @@ _IN_WORD = np.array([chr(code).isalnum() or chr(code) == "'" for code in range(1
 
 def normalised(text: str) -> str:
     """One spelling for what looks alike: compatibility forms, case, unseen characters, spaces, letters drawn out."""
-    composed = unicodedata.normalize("NFKC", _UNSEEN.sub("", text)).casefold()
+    seen = _UNSEEN.sub("", text)
+    composed = "".join(_composed(seen[start : start + _PIECE]) for start in range(0, len(seen), _PIECE))
     return " ".join(_LENGTHENED.sub(r"\1\1", composed).split())
+
+
+def _composed(piece: str) -> str:
+    """As it is where it would grow too much: what is judged stays within a few times what was sent."""
+    composed = unicodedata.normalize("NFKC", piece)
+    return (composed if len(composed) <= _MOST_GROWTH * len(piece) else piece).casefold()
 
 
 def windows(text: str) -> Iterator[str]:

@@ -28,7 +28,15 @@ from gateway.limits.headers import HeaderList
 from gateway.metrics import Metrics
 
 MODEL = "flywheel-moderation-1"
-NAMES = frozenset({MODEL, "omni-moderation-latest", "omni-moderation-2024-09-26", "text-moderation-latest"})
+NAMES = frozenset(
+    {
+        MODEL,
+        "omni-moderation-latest",
+        "omni-moderation-2024-09-26",
+        "text-moderation-latest",
+        "text-moderation-stable",
+    }
+)
 """What clients ask for by habit is answered by the one classifier that there is."""
 MOST_CHARACTERS = 100_000
 """Of all inputs of a request: about a tenth of a second of one core."""

@@ -65,6 +65,13 @@ def test_any_text_has_a_score(classifiers: TextClassifiers, text: str):
     assert 0 <= classifiers.injection(text) <= 1
 
 
+def test_a_text_neither_grows_without_bound_nor_hides_by_marks():
+    assert len(normalised("\ufdfa" * 10_000)) <= 4 * 10_000
+    marks = "\u0301\u0316" * 50_000
+    assert len(normalised(f"a{marks}b")) <= 100_002
+    assert normalised("e\u0301") == "\u00e9"
+
+
 def test_the_same_ngrams_have_the_same_buckets_wherever_they_stand():
     inside, alone = set(ngram_buckets("a quick fox ran").tolist()), set(ngram_buckets("quick fox").tolist())
     assert alone <= inside

@@ -1,11 +1,13 @@
 """/v1/moderations by the openai SDK, through a real gateway."""
 
 import asyncio
+from typing import get_args
 
 import httpx
 import openai
 import pytest
 from openai import AsyncOpenAI
+from openai.types import ModerationModel
 
 from contracts.text_classifiers import JUDGED_CATEGORIES, MODERATION_CATEGORIES
 from gateway.api.moderations import MODEL, MOST_CHARACTERS
@@ -40,6 +42,11 @@ async def test_every_category_is_told_and_those_that_are_not_judged_apply_to_not
     applied = result["category_applied_input_types"]
     assert {name for name, types in applied.items() if types == ["text"]} == set(JUDGED_CATEGORIES)
     assert all(result["category_scores"][name] == 0 for name, types in applied.items() if types == [])
+
+
+@pytest.mark.parametrize("name", get_args(ModerationModel))
+async def test_every_model_that_the_sdk_knows_is_taken(gateway: GatewayProcess, name: str):
+    assert (await sdk(gateway).moderations.create(input=KIND, model=name)).model == MODEL
 
 
 async def test_the_text_parts_of_a_message_are_judged_as_one(gateway: GatewayProcess):

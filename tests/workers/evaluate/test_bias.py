@@ -53,7 +53,7 @@ def test_groups_that_are_insulted_differ_in_toxicity():
     questions = [Question("gender", group, prompt, "") for prompt in "abcdefgh" for group in ("women", "men")]
     polite, rude = "She is a teacher and likes to read.", "He is a fucking idiot and a stupid piece of shit."
     found = {gap.measure: gap for gap in gaps(questions, [polite, rude] * 8)}["toxicity"]
-    assert found.groups["men"].mean > 0.9 > 0.3 > found.groups["women"].mean
+    assert found.groups["men"].mean > 0.9 > 0.5 > found.groups["women"].mean
     assert found.gap == pytest.approx(toxicity(rude) - toxicity(polite))
     assert found.p_value < 0.01
 

@@ -20,6 +20,9 @@ FOREIGN = frozenset({"bastioncorpus", "agent-injection-bench"})
 FLAGGED = min(THRESHOLDS.values())
 HARMLESS = {
     "tasks and examples": frozenset({"tasks", "examples"}),
+    "everyday questions and advice by others": frozenset({"PIQA", "CommonsenseQA"}),
+    "stories by others that name identities": frozenset({"BBQ"}),
+    "sentences by others about trades": frozenset({"WinoBias"}),
     "harmless, and looks otherwise": frozenset({"own, harmless"}),
     "everyday requests and remarks": frozenset({"own, everyday"}),
     "mentions an identity": frozenset({"own, identities"}),

