@@ -11,9 +11,11 @@ MIB = 1 << 20
 NOTHING_BEATS = "No other variant is both better and faster, or better and smaller, than one of these."
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #111827; max-width: 1180px; margin: 2rem auto; padding: 0 1rem }
-table { border-collapse: collapse; font-size: 13px; margin: 1rem 0 } th { text-align: left; color: #4b5563 }
-td, th { padding: 4px 9px; border-bottom: 1px solid #e5e7eb; white-space: nowrap } td.words { white-space: normal }
-tr.chosen td { background: #fff4e6 } small { color: #6b7280 } td small { display: block } svg { max-width: 100%; height: auto }
+table { border-collapse: collapse; font-size: 13px; margin: 1rem 0 }
+td, th { padding: 4px 8px; border-bottom: 1px solid #e5e7eb; white-space: nowrap } td.words { white-space: normal }
+th { text-align: left; color: #4b5563; white-space: normal; vertical-align: bottom }
+tr.chosen td { background: #fff4e6 } small { color: #6b7280 } td small { display: block }
+svg { max-width: 100%; height: auto }
 """
 
 
