@@ -104,6 +104,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             postgres = PostgresProcess()
             resources.callback(postgres.remove)
             environment["FLYWHEEL_DATABASE_URL"] = resources.enter_context(postgres.new_database())
+            environment["FLYWHEEL_ENGINE__KV_CACHE_GIB"] = "1"  # of each of the engines, on one machine
         stack = Stack(home, "", "", environment, traces, postgres)
         resources.callback(lambda: print(stack.flywheel("down", check=False)))
         print(stack.flywheel("up", "--port", "0"))
