@@ -53,6 +53,8 @@ class EncoderSpec(BaseModel):
     creator: str
     file: str | None = None
     limit: int | None = None
+    sensitive: str | None = Field(None, description="The column that says the group of each row, of a classifier.")
+    positive: str | None = Field(None, description="The label whose fairness is measured; None for all.")
 
 
 class Score(BaseModel):

@@ -121,6 +121,15 @@ def topics(things: list[str], templates: slice) -> list[dict[str, str]]:
     return rows
 
 
+def by_register(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Each row as it is, and as somebody in a hurry would write it."""
+    return [
+        {"text": text, "label": row["label"], "register": register}
+        for row in rows
+        for register, text in (("formal", row["text"]), ("casual", _casual(row["text"])))
+    ]
+
+
 def names(sentences: list[str], fillers: dict[str, list[str]], *, each: int) -> list[dict[str, list[str]]]:
     chance = random.Random(0)
     rows = [_tagged(sentence, fillers, chance) for sentence in sentences for _ in range(each)]
@@ -152,6 +161,10 @@ def _sentence(text: str) -> str:
     return text[0].upper() + text[1:]
 
 
+def _casual(text: str) -> str:
+    return f"hey {text.lower().rstrip('.?')} thx"
+
+
 def _write(name: str, rows: Iterable[Any]) -> None:
     (HERE / f"{name}.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
@@ -161,7 +174,9 @@ if __name__ == "__main__":
         _write(kind, rows[:48])
         _write(f"{kind}_held_out", rows[48:])
     _write("topics", topics(THINGS, slice(0, 6)))
-    _write("topics_held_out", topics(OTHER_THINGS, slice(6, 8)))
+    held_out = topics(OTHER_THINGS, slice(6, 8))
+    _write("topics_held_out", held_out)
+    _write("topics_by_register_held_out", by_register(held_out))
     _write("names", names(SENTENCES, {"PER": PEOPLE, "LOC": PLACES, "ORG": FIRMS}, each=20))
     others = {"PER": OTHER_PEOPLE, "LOC": OTHER_PLACES, "ORG": OTHER_FIRMS}
     _write("names_held_out", names(OTHER_SENTENCES, others, each=8))

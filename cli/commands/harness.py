@@ -7,6 +7,7 @@ import typer
 
 from cli.client import openai_client
 from cli.errors import CliError
+from cli.fairness_tables import print_fairness
 from cli.instructions import TEXT_MODEL
 from cli.job_progress import FINAL, follow_events
 from cli.tables import make_table, print_table
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from openai import OpenAI
 
 RUNS = "/flywheel/harness_runs"
+ITEM = b'{"item"'
+ReportFile = Annotated[Path | None, typer.Option("--report", help="Write a classifier's fairness to this HTML file.")]
 
 
 def harness(
@@ -27,17 +30,28 @@ def harness(
     limit: Annotated[int | None, typer.Option(min=1, help="Rows of each task at most.")] = None,
     num_fewshot: Annotated[int | None, typer.Option(min=0, help="Examples in each prompt.")] = None,
     apply_chat_template: Annotated[bool, typer.Option(help="Ask as in a chat.")] = False,
+    sensitive: Annotated[
+        str | None, typer.Option(help="The column that says the group of each row: a classifier's fairness.")
+    ] = None,
+    positive: Annotated[str | None, typer.Option(help="The label whose fairness is measured; all if left out.")] = None,
+    report: ReportFile = None,
     watch: Annotated[bool, typer.Option("--watch/--no-watch", help="Follow the run to its end.")] = True,
 ) -> None:
     """Measure MODEL, and print its scores with their standard errors."""
     with openai_client() as client:
-        wanted: dict[str, Any] = {"model": model, "limit": limit, "num_fewshot": num_fewshot}
+        wanted: dict[str, Any] = {
+            "model": model,
+            "limit": limit,
+            "num_fewshot": num_fewshot,
+            "sensitive": sensitive,
+            "positive": positive,
+        }
         if tasks is not None:
             wanted["tasks"] = [name.strip() for name in tasks.split(",")]
         if apply_chat_template:
             wanted["apply_chat_template"] = True
         if file is not None:
-            wanted["file"] = _upload(client, file)
+            wanted["file"] = _upload(client, file, grouped=sensitive is not None)
         run = _post(client, RUNS, {name: value for name, value in wanted.items() if value is not None})
         print(f"Run {run['id']} is queued: {model}.")
         if watch:
@@ -45,14 +59,18 @@ def harness(
                 client, run["id"], doing="asking", has_ended=lambda: _get(client, run["id"])["status"] in FINAL
             )
             show(_get(client, run["id"]))
+            _write(client, run["id"], report)
         else:
             print(f"See it with `flywheel eval harness-show {run['id']}`.")
 
 
-def harness_show(run_id: Annotated[str, typer.Argument(help="The run's id: `ftjob-…`.")]) -> None:
+def harness_show(
+    run_id: Annotated[str, typer.Argument(help="The run's id: `ftjob-…`.")], report: ReportFile = None
+) -> None:
     """Show a run's scores."""
     with openai_client() as client:
         show(_get(client, run_id))
+        _write(client, run_id, report)
 
 
 def show(run: dict[str, Any]) -> None:
@@ -66,17 +84,29 @@ def show(run: dict[str, Any]) -> None:
             table.add_row(score["task"], name, f"{score['value']:.4f}", stderr, rows, examples, better)
         print()
         print_table(table)
+    if run["fairness"] is not None:
+        print_fairness(run["fairness"])
     if run["status"] == "failed":
         raise CliError(f"The run failed: {run['error']['message']}")
     print(f"\n{run['model']}, {run['id']}: {run['status']}.")
 
 
-def _upload(client: "OpenAI", file: Path) -> str:
-    """Rows with `item` are an evaluation's; others have the form of training files."""
+def _upload(client: "OpenAI", file: Path, *, grouped: bool) -> str:
+    """Rows with `item` are an evaluation's, and so are rows with groups; others have the form of training files."""
     with file.open("rb") as content:
-        purpose = "evals" if content.readline().lstrip().startswith(b'{"item"') else "fine-tune"
+        has_items = content.readline().lstrip().startswith(ITEM)
         content.seek(0)
+        if grouped and not has_items:
+            rows = b"".join(b'{"item": %b}\n' % line.strip() for line in content if line.strip())
+            return client.files.create(file=(file.name, rows), purpose="evals").id
+        purpose = "evals" if has_items else "fine-tune"
         return client.files.create(file=(file.name, content), purpose=purpose).id  # type: ignore[arg-type]
+
+
+def _write(client: "OpenAI", run_id: str, report: Path | None) -> None:
+    if report is not None:
+        report.write_text(client.get(f"{RUNS}/{run_id}/fairness", cast_to=str), encoding="utf-8")
+        print(f"\nThe report is in {report}.")
 
 
 def _post(client: "OpenAI", path: str, body: dict[str, Any]) -> dict[str, Any]:

@@ -4,12 +4,13 @@ import asyncio
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Request
-from fastapi.responses import Response
+from fastapi.responses import HTMLResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from contracts.encoder_rows import read_encoder_rows
+from contracts.encoder_rows import read_encoder_rows, read_grouped_rows
 from contracts.errors import InvalidTrainingFile, InvalidValue, NotFound
 from contracts.evals import EXTERNAL
+from contracts.fairness import FAIRNESS, PAGE_FILE, FairnessReport
 from contracts.harness import (
     ENCODER_FAMILY,
     HARNESS_FAMILY,
@@ -40,10 +41,17 @@ from store.jobs import JobRepository
 router = APIRouter(prefix="/v1/flywheel/harness_runs", tags=["Evaluation"])
 MOST_TASKS = 64
 MOST_ROWS = 100_000
+FIELDS_OF_GENERATION = ("tasks", "num_fewshot", "apply_chat_template")
+FIELDS_OF_FAIRNESS = ("sensitive", "positive")
+Column = Annotated[str, Field(min_length=1, max_length=256)]
 
 
 class CreateHarnessRun(BaseModel):
-    """`tasks`, `num_fewshot` and `apply_chat_template` are for models that generate, `file` is for encoders."""
+    """`tasks`, `num_fewshot` and `apply_chat_template` are for models that generate, `file` is for encoders.
+
+    `sensitive`, for classifiers, is a column of the file that says the group of each row; `positive` is the label whose
+    fairness is measured, all if left out.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -53,6 +61,8 @@ class CreateHarnessRun(BaseModel):
     limit: Annotated[int, Field(ge=1, le=MOST_ROWS)] | None = None
     num_fewshot: Annotated[int, Field(ge=0, le=64)] | None = None
     apply_chat_template: bool = False
+    sensitive: Column | None = None
+    positive: Column | None = None
 
 
 class HarnessRunObject(BaseModel):
@@ -70,7 +80,10 @@ class HarnessRunObject(BaseModel):
     limit: int | None
     num_fewshot: int | None
     apply_chat_template: bool
+    sensitive: str | None
+    positive: str | None
     scores: list[Score]
+    fairness: FairnessReport | None
     error: JobError | None
 
     @classmethod
@@ -89,7 +102,10 @@ class HarnessRunObject(BaseModel):
             limit=spec.get("limit"),
             num_fewshot=spec.get("num_fewshot"),
             apply_chat_template=spec.get("apply_chat_template", False),
+            sensitive=spec.get("sensitive"),
+            positive=spec.get("positive"),
             scores=[Score.model_validate(score) for scores in by_task.values() for score in scores],
+            fairness=next((FairnessReport.model_validate(each[FAIRNESS]) for each in told if FAIRNESS in each), None),
             error=job.error,
         )
 
@@ -140,18 +156,30 @@ class HarnessRunService:
 
     def samples(self, run_id: str, task: str, key: ApiKey) -> bytes:
         """JSON. Raises NotFound until the run has ended, and for a task that it does not have."""
+        if (content := self._kept(run_id, result_file(task), key)) is None:
+            raise NotFound(f"The run has no rows of a task `{task}` yet.", param="task")
+        return content
+
+    def fairness_page(self, run_id: str, key: ApiKey) -> bytes:
+        """HTML. Raises NotFound until the run has ended, and for one without `sensitive`."""
+        if (content := self._kept(run_id, PAGE_FILE, key)) is None:
+            raise NotFound("The run has no report of fairness, or not yet.", param="run_id")
+        return content
+
+    def _kept(self, run_id: str, name: str, key: ApiKey) -> bytes | None:
         job = self._require(run_id, key)
         for told in self._results.told([job.id], beginning=KEPT)[job.id][-1:]:
             try:
-                return b"".join(self._artifacts.read(f"{told[RESULTS]}/{result_file(task)}"))
+                return b"".join(self._artifacts.read(f"{told[RESULTS]}/{name}"))
             except FileNotFoundError:
                 break
-        raise NotFound(f"The run has no rows of a task `{task}` yet.", param="task")
+        return None
 
     def _harness_spec(self, wanted: CreateHarnessRun, card: ModelCard, key: ApiKey) -> HarnessSpec | EncoderSpec:
         if wanted.file is not None:
             message = f"The model `{wanted.model}` generates texts; name `tasks`, or use /v1/evals for a file."
             raise InvalidValue(message, param="file")
+        _refuse(wanted, FIELDS_OF_FAIRNESS, f"The model `{wanted.model}` generates texts; fairness is of classifiers.")
         return HarnessSpec(
             model=wanted.model,
             tokenizer=card.parent if card.kind == "adapter" and card.parent is not None else card.name,
@@ -163,28 +191,48 @@ class HarnessRunService:
         )
 
     def _encoder_spec(self, wanted: CreateHarnessRun, card: ModelCard, key: ApiKey) -> HarnessSpec | EncoderSpec:
-        for field in ("tasks", "num_fewshot", "apply_chat_template"):
-            if getattr(wanted, field) not in (None, False):
-                message = f"The model `{wanted.model}` does not generate texts; its task is `{card.task}`."
-                raise InvalidValue(message, param=field)
+        its_task = f"The model `{wanted.model}` does not generate texts; its task is `{card.task}`."
+        _refuse(wanted, FIELDS_OF_GENERATION, its_task)
+        if card.task != "classify":
+            _refuse(
+                wanted,
+                FIELDS_OF_FAIRNESS,
+                f"Fairness is of classifiers; the task of `{wanted.model}` is `{card.task}`.",
+            )
+        elif wanted.sensitive is None:
+            _refuse(wanted, ("positive",), "Name the column of the groups too, as `sensitive`.")
+        elif wanted.sensitive in ("text", "label"):
+            raise InvalidValue("`sensitive` names another column than the text and its label.", param="sensitive")
         if wanted.file is not None:
-            self._check_file(wanted.file, card, key)
+            self._check_file(wanted.file, wanted.sensitive, card, key)
         elif card.task != "embed":
             message = f"Name a file with labelled rows for `{wanted.model}`: they tell what its labels mean."
             raise InvalidValue(message, param="file")
-        return EncoderSpec(model=wanted.model, task=card.task, creator=key.id, file=wanted.file, limit=wanted.limit)
+        return EncoderSpec(
+            model=wanted.model,
+            task=card.task,
+            creator=key.id,
+            file=wanted.file,
+            limit=wanted.limit,
+            sensitive=wanted.sensitive,
+            positive=wanted.positive,
+        )
 
-    def _check_file(self, file_id: str, card: ModelCard, key: ApiKey) -> None:
+    def _check_file(self, file_id: str, sensitive: str | None, card: ModelCard, key: ApiKey) -> None:
         file = self._files.get(file_id, tenant=key.tenant)
         if file is None:
             raise InvalidValue(f"No such file: `{file_id}`.", param="file")
+        lines = self._artifacts.lines(file.artifact)
         try:
-            next(read_encoder_rows(self._artifacts.lines(file.artifact), card.task, filename=file.filename))
+            if sensitive is None:
+                next(read_encoder_rows(lines, card.task, filename=file.filename))
+            else:
+                next(read_grouped_rows(lines, sensitive))
         except FileNotFoundError:
             message = f"The content of the file `{file_id}` is gone. Upload it again."
             raise InvalidValue(message, param="file") from None
         except InvalidTrainingFile as error:
-            raise InvalidTrainingFile(error.message, param="file") from None
+            raise InvalidTrainingFile(error.message, param=error.param) from None
 
     def _describe(self, jobs: list[Job]) -> list[HarnessRunObject]:
         told = self._results.told([job.id for job in jobs], beginning=TOLD)
@@ -195,6 +243,12 @@ class HarnessRunService:
         if job is None or job.tenant != key.tenant or not job.family.startswith(HARNESS_FAMILY):
             raise NotFound(f"No such run: `{run_id}`.", param="run_id")
         return job
+
+
+def _refuse(wanted: CreateHarnessRun, fields: tuple[str, ...], message: str) -> None:
+    for field in fields:
+        if getattr(wanted, field) not in (None, False):
+            raise InvalidValue(message, param=field)
 
 
 def _service(request: Request) -> HarnessRunService:
@@ -229,3 +283,8 @@ async def cancel_run(run_id: str, key: JobsKey, service: Service) -> HarnessRunO
 async def read_samples(run_id: str, task: TaskName, key: JobsKey, service: Service) -> Response:
     content = await asyncio.to_thread(service.samples, run_id, task, key)
     return Response(content, media_type="application/json")
+
+
+@router.get("/{run_id}/fairness", summary="A classifier's fairness, as a page to read.", response_class=HTMLResponse)
+async def read_fairness(run_id: str, key: JobsKey, service: Service) -> HTMLResponse:
+    return HTMLResponse(await asyncio.to_thread(service.fairness_page, run_id, key))

@@ -10,12 +10,15 @@ from typing import Any, TypeVar
 import numpy as np
 
 from contracts.datasets import LabelRow, TagsRow
-from contracts.encoder_rows import EncoderRow, RetrievalRow, read_encoder_rows
+from contracts.encoder_rows import EncoderRow, GroupedRow, RetrievalRow, read_encoder_rows, read_grouped_rows
 from contracts.engine import EngineTask
 from contracts.errors import InvalidTrainingFile
+from contracts.fairness import FAIRNESS, FairnessReport
 from contracts.harness import SCORES, TOLD, EncoderSpec, Score, in_words, result_file
 from workers.evaluate.asking import Models
 from workers.evaluate.entities import Span, entity_report, spans_of
+from workers.evaluate.fairness import fairness_report
+from workers.evaluate.fairness_page import write_page
 from workers.evaluate.kept import keep_results
 from workers.evaluate.labels import label_report, macro_f1
 from workers.evaluate.retrieval import rank, retrieval_scores
@@ -26,6 +29,8 @@ BATCH = 16
 AT_ONCE = 4
 RESAMPLES = 200
 """Of rows, for standard errors that have no formula."""
+FEWEST_GROUPS, MOST_GROUPS = 2, 50
+MOST_NAMED = 10
 LOCAL_RETRIEVAL = Path(__file__).parent / "tasks/data/disfl_qa.jsonl"
 TASKS: dict[EngineTask, str] = {
     "classify": "classification",
@@ -39,19 +44,24 @@ def evaluate(spec: EncoderSpec, run: JobRun) -> JobResult:
     """Raises JobFailed where the rows cannot be used or the model cannot be asked."""
     with run.validating_files():
         rows = _rows(spec, run)[: spec.limit]
+        if spec.sensitive is not None:
+            _check_groups(rows, spec)
     run.message(f"Asking `{spec.model}` about {len(rows)} rows.")
     with run.calling(spec.creator) as caller:
         asking = Encoder(caller, {}, model=spec.model, run=run)
         try:
-            scores = _MEASURES[type(rows[0])](asking, rows)
+            scores, fairness = _measured(asking, rows, spec)
         finally:
             asking.close()
-    task = scores[0].task
-    told = {"task": task, SCORES: [score.model_dump(mode="json") for score in scores]}
+    folder, task = run.scratch / "results", scores[0].task
+    folder.mkdir()
+    told: dict[str, Any] = {"task": task, SCORES: [score.model_dump(mode="json") for score in scores]}
+    if fairness is not None:
+        told[FAIRNESS] = fairness.model_dump(mode="json")
+        write_page(fairness, folder)
     run.metrics(f"{TOLD}{task}: {in_words(scores)}.", told)
-    (run.scratch / "results").mkdir()
-    (run.scratch / "results" / result_file(task)).write_text(json.dumps(told, ensure_ascii=False), encoding="utf-8")
-    keep_results(run.scratch / "results", run)
+    (folder / result_file(task)).write_text(json.dumps(told, ensure_ascii=False), encoding="utf-8")
+    keep_results(folder, run)
     return JobResult(f"{len(rows)} rows were measured.")
 
 
@@ -87,8 +97,26 @@ class Encoder(Models):
         return [each for place in range(len(batches)) for each in answers[place]]
 
 
-def _classification(asking: Encoder, rows: Sequence[LabelRow]) -> list[Score]:
+def _measured(asking: Encoder, rows: Sequence[Any], spec: EncoderSpec) -> tuple[list[Score], FairnessReport | None]:
+    if spec.sensitive is None:
+        return _MEASURES[type(rows[0])](asking, rows), None
     answers = asking.classify([row.text for row in rows])
+    fairness = fairness_report(
+        [row.label for row in rows],
+        [answer["label"] for answer in answers],
+        [row.group for row in rows],
+        model=spec.model,
+        sensitive=spec.sensitive,
+        positive=spec.positive,
+    )
+    return [*_label_scores(rows, answers), *_fairness_scores(fairness, len(rows))], fairness
+
+
+def _classification(asking: Encoder, rows: Sequence[LabelRow]) -> list[Score]:
+    return _label_scores(rows, asking.classify([row.text for row in rows]))
+
+
+def _label_scores(rows: Sequence[LabelRow | GroupedRow], answers: Sequence[dict[str, Any]]) -> list[Score]:
     right, given = [row.label for row in rows], [answer["label"] for answer in answers]
     report = label_report(right, given, [max(answer["probs"]) for answer in answers])
     hits = [float(a == b) for a, b in zip(right, given, strict=True)]
@@ -101,6 +129,24 @@ def _classification(asking: Encoder, rows: Sequence[LabelRow]) -> list[Score]:
         _score("classify", "macro_f1", report.macro_f1, len(rows), _resampled(macro, len(rows)), asdict(report)),
         _score("classify", "calibration_error", report.calibration_error, len(rows), None, better=False),
     ]
+
+
+def _fairness_scores(fairness: FairnessReport, rows: int) -> list[Score]:
+    """Each of the label whose groups differ most."""
+    worst: tuple[tuple[str, Callable[..., str], bool], ...] = (
+        ("demographic_parity_difference", max, False),
+        ("demographic_parity_ratio", min, True),
+        ("equalized_odds_difference", max, False),
+    )
+    scores = []
+    for metric, choose, better in worst:
+        by_label = {
+            found.label: figure.value for found in fairness.labels if (figure := getattr(found, metric)) is not None
+        }
+        if by_label:
+            label = choose(by_label, key=by_label.__getitem__)
+            scores.append(_score("classify", metric, by_label[label], rows, None, {"label": label}, better=better))
+    return scores
 
 
 def _entities(asking: Encoder, rows: Sequence[TagsRow]) -> list[Score]:
@@ -177,12 +223,29 @@ def _rows(spec: EncoderSpec, run: JobRun) -> list[EncoderRow]:
     file = run.resources.files.get(spec.file, tenant=run.job.tenant)
     if file is None:
         raise _gone()
+    lines = run.resources.artifacts.lines(file.artifact)
     try:
-        return list(read_encoder_rows(run.resources.artifacts.lines(file.artifact), spec.task, filename=file.filename))
+        if spec.sensitive is not None:
+            return list(read_grouped_rows(lines, spec.sensitive))
+        return list(read_encoder_rows(lines, spec.task, filename=file.filename))
     except FileNotFoundError:
         raise _gone() from None
     except InvalidTrainingFile as error:
-        raise JobFailed("invalid_file", error.message, param="file") from None
+        raise JobFailed("invalid_file", error.message, param=error.param) from None
+
+
+def _check_groups(rows: Sequence[Any], spec: EncoderSpec) -> None:
+    """Before the model is asked."""
+    groups, labels = {row.group for row in rows}, sorted({row.label for row in rows})
+    if not FEWEST_GROUPS <= len(groups) <= MOST_GROUPS:
+        message = (
+            f"The rows have {len(groups)} different values in the column `{spec.sensitive}`; "
+            f"fairness is measured between {FEWEST_GROUPS} to {MOST_GROUPS} groups."
+        )
+        raise JobFailed("invalid_file", message, param="sensitive")
+    if spec.positive is not None and spec.positive not in labels:
+        message = f"No row has the label `{spec.positive}`; there are {', '.join(labels[:MOST_NAMED])}."
+        raise JobFailed("invalid_file", message, param="positive")
 
 
 def _gone() -> JobFailed:

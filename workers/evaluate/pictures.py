@@ -22,6 +22,7 @@ STYLE: dict[str, Any] = {
     "axes.spines.right": False,
     "svg.fonttype": "none",
     "svg.hashsalt": "flywheel",
+    "text.parse_math": False,  # names are of users, and may have dollar signs
 }
 FEWEST_AXES = 3
 NO_PREFERENCE = 0.5
@@ -43,7 +44,7 @@ def bars(statistics: Sequence[CriterionStatistics]) -> bytes:
             reach = [[rate.mean - rate.low], [rate.high - rate.mean]]
             axes.errorbar(rate.mean, place, xerr=reach, color="black", capsize=4, linewidth=1.2)
             axes.annotate(f"{rate.mean:.0%}", (rate.high, place), (6, 0), textcoords="offset points", va="center")
-        axes.set_yticks(places, [_short(found.name) for found in statistics])
+        axes.set_yticks(places, [short(found.name) for found in statistics])
         axes.set_xlim(0, 1.12)
         axes.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}" if share <= 1 else "")
         axes.set_xlabel("rows that pass, with the interval of 95 % confidence")
@@ -67,7 +68,7 @@ def differences(statistics: Sequence[CriterionStatistics]) -> bytes | None:
             colour = BLUE if sure else GREY
             axes.errorbar(difference.difference, place, xerr=reach, fmt="o", color=colour, capsize=4)
         axes.axvline(0, color="black", linewidth=0.8)
-        axes.set_yticks(places, [_short(name) for name, _ in found])
+        axes.set_yticks(places, [short(name) for name, _ in found])
         axes.set_ylim(-0.6, len(found) - 0.4)
         axes.set_xlabel("score minus the baseline's (grey: may be chance)")
 
@@ -87,7 +88,7 @@ def radar(statistics: Sequence[CriterionStatistics]) -> bytes | None:
         means = [found.score.mean for found in shown]
         axes.plot(closed, [*means, means[0]], color=BLUE, marker="o")
         axes.fill(closed, [*means, means[0]], color=BLUE, alpha=0.2)
-        axes.set_xticks(angles, [_short(found.name) for found in shown])
+        axes.set_xticks(angles, [short(found.name) for found in shown])
         for label, angle in zip(axes.get_xticklabels(), angles, strict=True):
             label.set_horizontalalignment(_outwards(angle))
         axes.set_ylim(0, 1)
@@ -109,7 +110,7 @@ def histogram(name: str, scores: Sequence[float]) -> bytes:
         axes = figure.subplots()
         low, high = min(0.0, *scores), max(1.0, *scores)
         axes.hist(scores, bins=BINS, range=(low, high), color=ORANGE)
-        axes.set_xlabel(f"score by “{_short(name)}”")
+        axes.set_xlabel(f"score by “{short(name)}”")
         axes.set_ylabel("rows")
 
     return _svg(draw, width=5, height=2.6)
@@ -128,8 +129,8 @@ def confusion_matrix(found: CriterionStatistics) -> bytes | None:
         for (row, column), count in np.ndenumerate(counts):
             colour = "white" if count > counts.max() / 2 else "black"
             axes.text(column, row, str(count), ha="center", va="center", color=colour)
-        axes.set_xticks(range(len(names)), [_short(name) for name in names], rotation=30, ha="right")
-        axes.set_yticks(range(len(names)), [_short(name) for name in names])
+        axes.set_xticks(range(len(names)), [short(name) for name in names], rotation=30, ha="right")
+        axes.set_yticks(range(len(names)), [short(name) for name in names])
         axes.set_xlabel("label of the judge")
         axes.set_ylabel("reference")
 
@@ -168,7 +169,7 @@ def _draw_history(axes: Any, name: str, runs: Sequence[EvalRun]) -> None:
         means = [score.mean for _, score in points]
         if points:
             axes.errorbar([time for time, _ in points], means, yerr=reach, fmt=mark, color=colour, capsize=3)
-    axes.set_title(_short(name), loc="left", fontsize=11)
+    axes.set_title(short(name), loc="left", fontsize=11)
     axes.set_ylabel("mean score")
     if all(score.low >= 0 and score.high <= 1 for _, score, _ in shown):
         axes.set_ylim(-0.05, 1.05)
@@ -203,7 +204,7 @@ def preferences(found: Sequence[Preference]) -> bytes:
 
 
 def groups(found: Gap) -> bytes:
-    """Means of a measure of what is written about each group."""
+    """Means of a measure of each group."""
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
@@ -211,14 +212,15 @@ def groups(found: Gap) -> bytes:
         for place, mean in zip(places, found.groups.values(), strict=True):
             reach = [[mean.mean - mean.low], [mean.high - mean.mean]]
             axes.errorbar(mean.mean, place, xerr=reach, fmt="o", color=BLUE, capsize=4)
-        axes.set_yticks(places, list(found.groups))
+        axes.set_yticks(places, [short(name) for name in found.groups])
         axes.set_ylim(-0.6, len(found.groups) - 0.4)
-        axes.set_xlabel(f"{found.measure}, {found.axis} (p = {found.p_value:.3f})")
+        axes.set_xlabel(f"{found.measure}, {short(found.axis)} (p = {found.p_value:.3f})")
 
     return _svg(draw, width=5, height=1.2 + 0.4 * len(found.groups))
 
 
-def _short(name: str) -> str:
+def short(name: str) -> str:
+    """Of a user, so that it leaves room for the picture."""
     return name if len(name) <= 32 else f"{name[:31]}…"
 
 

@@ -1,5 +1,7 @@
 """An eval's whole way on real parts but for vLLM: OpenAI's SDK, a gateway, a job's run, a fake engine."""
 
+import os
+import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +18,7 @@ from store.keys import NewApiKey
 from store.tables import EvalScheduleRow, JobRow
 from tests.gateway.conftest import MODEL, Serving, embedder, redis_sync, serving
 from tests.gateway_process import GatewayProcess
+from tests.processes import ROOT, python
 from tests.workers.conftest import Workshop
 from workers.evaluate.families import evaluate_run
 
@@ -73,6 +76,17 @@ class Evaluations:
 
     def work(self, run_id: str) -> None:
         self.workshop.run(self.job_of(run_id), evaluate_run)
+
+    def command(self, home: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """`flywheel eval` with these arguments."""
+        environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("FLYWHEEL_")},
+            "FLYWHEEL_HOME": str(home),
+            "FLYWHEEL_BASE_URL": self.serving.gateway.base_url,
+            "FLYWHEEL_API_KEY": self.key.secret,
+        }
+        words = python("-m", "cli", "eval", *arguments)
+        return subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
     def items(self, run: Any) -> list[Any]:
         return list(self.client.evals.runs.output_items.list(run.id, eval_id=run.eval_id))

@@ -1,7 +1,6 @@
 """`flywheel eval` as a person uses it, with a worker beside it."""
 
 import json
-import os
 import subprocess
 import threading
 import time
@@ -13,7 +12,6 @@ import yaml
 
 from store.eval_schedules import EvalScheduleRepository
 from tests.gateway.conftest import wait_until
-from tests.processes import ROOT, python
 from tests.workers.evaluate.conftest import Evaluations
 from workers.evaluate.families import evaluate_run
 
@@ -41,18 +39,7 @@ def worker(evaluations: Evaluations) -> Iterator[None]:
 
 @pytest.fixture
 def command(evaluations: Evaluations, worker: None, tmp_path: Path) -> Command:
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("FLYWHEEL_")},
-        "FLYWHEEL_HOME": str(tmp_path / "home"),
-        "FLYWHEEL_BASE_URL": evaluations.serving.gateway.base_url,
-        "FLYWHEEL_API_KEY": evaluations.key.secret,
-    }
-
-    def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
-        words = python("-m", "cli", "eval", *arguments)
-        return subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
-
-    return run
+    return lambda *arguments: evaluations.command(tmp_path / "home", *arguments)
 
 
 @pytest.fixture
