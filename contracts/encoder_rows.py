@@ -32,7 +32,7 @@ class GroupedRow(msgspec.Struct, frozen=True):
     group: str
 
 
-EncoderRow = LabelRow | TagsRow | RetrievalRow
+EncoderRow = LabelRow | GroupedRow | TagsRow | RetrievalRow
 
 
 def read_encoder_rows(lines: Iterable[bytes], task: EngineTask, *, filename: str) -> Iterator[EncoderRow]:

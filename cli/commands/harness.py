@@ -38,6 +38,10 @@ def harness(
     watch: Annotated[bool, typer.Option("--watch/--no-watch", help="Follow the run to its end.")] = True,
 ) -> None:
     """Measure MODEL, and print its scores with their standard errors."""
+    if report is not None and sensitive is None:
+        raise CliError(
+            "`--report` is of a classifier's fairness.", advice="Name the groups' column with `--sensitive`."
+        )
     with openai_client() as client:
         wanted: dict[str, Any] = {
             "model": model,

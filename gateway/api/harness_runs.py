@@ -222,8 +222,8 @@ class HarnessRunService:
         file = self._files.get(file_id, tenant=key.tenant)
         if file is None:
             raise InvalidValue(f"No such file: `{file_id}`.", param="file")
-        lines = self._artifacts.lines(file.artifact)
         try:
+            lines = self._artifacts.lines(file.artifact)
             if sensitive is None:
                 next(read_encoder_rows(lines, card.task, filename=file.filename))
             else:

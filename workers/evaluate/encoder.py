@@ -223,11 +223,11 @@ def _rows(spec: EncoderSpec, run: JobRun) -> list[EncoderRow]:
     file = run.resources.files.get(spec.file, tenant=run.job.tenant)
     if file is None:
         raise _gone()
-    lines = run.resources.artifacts.lines(file.artifact)
     try:
+        content = run.resources.artifacts.lines(file.artifact)
         if spec.sensitive is not None:
-            return list(read_grouped_rows(lines, spec.sensitive))
-        return list(read_encoder_rows(lines, spec.task, filename=file.filename))
+            return list(read_grouped_rows(content, spec.sensitive))
+        return list(read_encoder_rows(content, spec.task, filename=file.filename))
     except FileNotFoundError:
         raise _gone() from None
     except InvalidTrainingFile as error:
@@ -240,7 +240,7 @@ def _check_groups(rows: Sequence[Any], spec: EncoderSpec) -> None:
     if not FEWEST_GROUPS <= len(groups) <= MOST_GROUPS:
         message = (
             f"The rows have {len(groups)} different values in the column `{spec.sensitive}`; "
-            f"fairness is measured between {FEWEST_GROUPS} to {MOST_GROUPS} groups."
+            f"fairness is measured of {FEWEST_GROUPS} to {MOST_GROUPS} groups."
         )
         raise JobFailed("invalid_file", message, param="sensitive")
     if spec.positive is not None and spec.positive not in labels:
