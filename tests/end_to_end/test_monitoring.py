@@ -95,8 +95,27 @@ def use(stack: Stack, client: OpenAI) -> None:
         stack.client(secret).chat.completions.create(**limited)
 
 
+def schedule(client: OpenAI) -> None:
+    """An evaluation on New Year's Eve: schedules are counted, and nothing runs."""
+    check = {"type": "string_check", "name": "rome", "input": "{{ sample.output_text }}", "reference": "Rome"}
+    of = client.evals.create(
+        data_source_config={"type": "custom", "item_schema": {"type": "object"}, "include_sample_schema": True},
+        testing_criteria=[check | {"operation": "like"}],
+    )
+    question = {"role": "user", "content": "What is the capital of {{ item.country }}?"}
+    source = {
+        "type": "completions",
+        "model": TEXT_MODEL,
+        "input_messages": {"type": "template", "template": [question]},
+        "source": {"type": "file_content", "content": [{"item": {"country": "Italy"}}]},
+    }
+    body = {"eval_id": of.id, "data_source": source, "timing": {"cron": "0 0 31 12 *"}}
+    client.post("/flywheel/eval_schedules", body=body, cast_to=object)
+
+
 def test_every_panel_shows_something_and_no_alert_is_raised(stack: Stack, client: OpenAI, prometheus: Prometheus):
     wait_for(lambda: len(prometheus.query("up == 1")) >= 2, timeout_s=30, what="Prometheus has scraped all")
+    schedule(client)
     for _ in range(2):  # a rate needs the counter before and after
         use(stack, client)
         time.sleep(3)

@@ -17,7 +17,7 @@ from store.database import Database
 from store.jobs import JobRepository
 from tests.gateway_process import GatewayProcess
 
-SOON_S = 3.0
+SOON_S = 8.0
 
 
 @pytest.fixture
