@@ -17,7 +17,7 @@ from store.database import Database
 from store.jobs import JobRepository
 from tests.gateway_process import GatewayProcess
 
-SOON_S = 8.0
+SOON_S = 3.0
 
 
 @pytest.fixture
@@ -128,9 +128,7 @@ async def test_a_gateway_with_watchers_stops_soon(start_gateway):
         seen: list[str] = []
         watching = asyncio.create_task(read(client, job, seen, []))
         await until(lambda: seen)
-        began = time.monotonic()
-        await asyncio.to_thread(gateway.stop)
-        assert time.monotonic() - began < SOON_S
+        assert await asyncio.to_thread(gateway.stop) == 0  # else it was killed, after STOP_S
         await asyncio.wait_for(watching, SOON_S)
         assert "[DONE]" not in seen
 
