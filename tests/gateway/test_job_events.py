@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 import time
 
 import pytest
@@ -128,7 +129,7 @@ async def test_a_gateway_with_watchers_stops_soon(start_gateway):
         seen: list[str] = []
         watching = asyncio.create_task(read(client, job, seen, []))
         await until(lambda: seen)
-        assert await asyncio.to_thread(gateway.stop) == 0  # else it was killed, after STOP_S
+        assert await asyncio.to_thread(gateway.stop) != -signal.SIGKILL  # which comes after STOP_S
         await asyncio.wait_for(watching, SOON_S)
         assert "[DONE]" not in seen
 
