@@ -6,13 +6,17 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from contracts.errors import InvalidApiKey, MissingApiKey, PermissionDenied
+from sqlalchemy.exc import SQLAlchemyError
+
+from contracts.errors import InvalidApiKey, MissingApiKey, PermissionDenied, ServiceUnavailable
 from contracts.keys import ApiKey, Scope
 from gateway.auth.address import AddressGuard
 from store.keys import SECRET_PREFIX, KeyRepository
 
 MAX_CACHED_KEYS = 10_000
 UNKNOWN_KEY_CACHE_S = 5.0
+SQL_AWAY_S = 1.0
+"""How long a known key is not looked up again after SQL was found away."""
 MAX_SECRET_LETTERS = 256
 
 
@@ -27,7 +31,8 @@ class Authenticator:
 
     A known key costs one SHA-256 (about a microsecond); an unknown one costs a query in a thread.
     `forget()` is called at news of a change, so that a revocation counts at once; without news
-    (Redis away) it counts after `key_cache_s`.
+    (Redis away) it counts after `key_cache_s`. While SQL is away, and nobody can revoke anything,
+    keys that are known stay so.
     """
 
     def __init__(self, keys: KeyRepository, guard: AddressGuard, *, key_cache_s: float) -> None:
@@ -42,7 +47,8 @@ class Authenticator:
     ) -> ApiKey:
         """The key, if it has one of the scopes. `address` is asked only for callers that are not known.
 
-        Raises MissingApiKey, InvalidApiKey, PermissionDenied, and RateLimitExceeded for an address that guesses.
+        Raises MissingApiKey, InvalidApiKey, PermissionDenied, RateLimitExceeded for an address that guesses, and
+        ServiceUnavailable for a key that is not known while SQL is away.
         """
         try:
             key = await self._find(_secret_of(authorization), address)
@@ -65,7 +71,12 @@ class Authenticator:
         if cached is None or cached.stale_at < time.monotonic():
             if cached is None or cached.key is None:  # who is known is not slowed by others behind the same proxy
                 self._guard.check(address())
-            cached = await self._load(secret, digest)
+            try:
+                cached = await self._load(secret, digest)
+            except SQLAlchemyError:
+                if cached is None or cached.key is None:
+                    raise ServiceUnavailable("API keys cannot be looked up at the moment.", retry_after_s=1) from None
+                cached = self._cache[digest] = _CachedKey(cached.key, time.monotonic() + SQL_AWAY_S)
         if cached.key is None:
             raise InvalidApiKey("The API key is not valid.")
         return cached.key

@@ -1,12 +1,19 @@
 """Who may call: keys, scopes, revocation, and the guard against guessing."""
 
 import time
+from pathlib import Path
 
 import httpx
 import pytest
+from sqlalchemy import text
 
+from contracts.errors import ServiceUnavailable
 from contracts.invalidation import Invalidation
+from gateway.auth.address import AddressGuard, create_edge_limiter
+from gateway.auth.keys import Authenticator
 from store import redis_names
+from store.database import Database
+from store.keys import KeyRepository, NewApiKey
 from tests.gateway.conftest import CHAT, MODEL, Serving, chat_body, model_card, wait_until
 from tests.gateway_process import GatewayProcess
 
@@ -56,6 +63,30 @@ def test_a_revoked_key_is_refused_within_a_second_on_a_gateway_that_knew_it(serv
 
     wait_until(lambda: post_chat(serving.gateway, f"Bearer {key.secret}").status_code == 401, timeout_s=1)
     assert "revoked" in post_chat(serving.gateway, f"Bearer {key.secret}").json()["error"]["message"]
+
+
+async def test_while_sql_is_away_known_keys_stay_known(tmp_path: Path):
+    database = Database(f"sqlite:///{tmp_path}/flywheel.db")
+    database.migrate()
+    keys = KeyRepository(database, "p" * 32)
+    known, unknown = (keys.create(tenant="acme", name=name, scopes=["inference"]) for name in ("known", "unknown"))
+    guard = AddressGuard(create_edge_limiter(), failures_per_minute=60)
+    authenticator = Authenticator(keys, guard, key_cache_s=0)
+
+    async def asked_with(key: NewApiKey) -> str:
+        found = await authenticator.authenticate(
+            f"Bearer {key.secret}", address=lambda: "192.0.2.1", scopes=["inference"]
+        )
+        return found.id
+
+    await asked_with(known)
+    with database.session() as session:
+        session.execute(text("DROP TABLE api_keys"))
+
+    assert await asked_with(known) == known.key.id
+    with pytest.raises(ServiceUnavailable):
+        await asked_with(unknown)
+    database.dispose()
 
 
 def test_an_expired_key_is_refused(serving: Serving):
