@@ -56,7 +56,7 @@ def start(folder: Path, stack: ExitStack) -> Target:
     stack.callback(engine.stop)
     key = gateway.new_key(requests_per_minute=NEVER_REACHED, tokens_per_minute=NEVER_REACHED)
     headers = {"authorization": f"Bearer {key.secret}"}
-    engine.wait_until(lambda: MODEL in httpx.get(f"{gateway.base_url}/models", headers=headers).text)
+    engine.wait_until(lambda: '"live"' in httpx.get(f"{gateway.base_url}/models", headers=headers).text)
     return Target(gateway.base_url, key.secret, MODEL, MAX_TOKENS)
 
 
@@ -64,6 +64,8 @@ def measure_profile(target: Target) -> Profile:
     levels = []
     for concurrency, requests in LEVELS.items():
         levels.append(summarise(asyncio.run(run_level(target, concurrency=concurrency, requests=requests))))
+        if reasons := levels[-1]["failure_reasons"]:
+            raise RuntimeError(f"Not all requests were answered: {reasons}")
         tell(f"{concurrency} at once: {levels[-1]['output_tokens_per_s']} tokens a second")
     return Profile.model_validate({"model": MODEL, "levels": levels})
 
