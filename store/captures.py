@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from contracts.captures import Capture, Feedback, Rating
 from store.database import Database
 from store.feedback import to_feedback
+from store.paging import newest_first
 from store.tables import CaptureRow, FeedbackRow, FeedbackTagRow
 
 PURGE_BATCH = 1000
@@ -80,12 +81,7 @@ class CaptureRepository:
             .where(CaptureRow.tenant == tenant, *wanted.conditions())
         )
         with self._database.session() as session:
-            if after is not None and (cursor := session.get(CaptureRow, after)) is not None:
-                query = query.where(
-                    (CaptureRow.created_at < cursor.created_at)
-                    | ((CaptureRow.created_at == cursor.created_at) & (CaptureRow.id < cursor.id))
-                )
-            query = query.order_by(CaptureRow.created_at.desc(), CaptureRow.id.desc()).limit(limit)
+            query = newest_first(session, query, CaptureRow, after).limit(limit)
             found = session.execute(query).all()
             tags = _tags(session, [feedback.id for _, feedback in found if feedback is not None])
             return [

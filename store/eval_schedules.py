@@ -12,6 +12,7 @@ from contracts.jobs import FINAL_STATUSES, JobQueueName
 from store.database import Database
 from store.evals import to_run
 from store.job_rows import add_job, held_job
+from store.paging import newest_first, paged
 from store.schedule_times import next_time
 from store.tables import EvalRunRow, EvalScheduleRow, JobRow
 
@@ -55,12 +56,7 @@ class EvalScheduleRepository:
         """Newest first."""
         query = select(EvalScheduleRow).where(EvalScheduleRow.tenant == tenant)
         with self._database.session() as session:
-            if after is not None and (cursor := session.get(EvalScheduleRow, after)) is not None:
-                query = query.where(
-                    (EvalScheduleRow.created_at < cursor.created_at)
-                    | ((EvalScheduleRow.created_at == cursor.created_at) & (EvalScheduleRow.id < cursor.id))
-                )
-            query = query.order_by(EvalScheduleRow.created_at.desc(), EvalScheduleRow.id.desc())
+            query = newest_first(session, query, EvalScheduleRow, after)
             return [_to_schedule(row) for row in session.scalars(query.limit(limit))]
 
     def change(
@@ -119,13 +115,10 @@ class EvalScheduleRepository:
 
     def runs_before(self, run: EvalRun, schedule: EvalSchedule) -> list[EvalRun]:
         """Those of the schedule that ended well since it has watched the same, oldest first."""
-        query = _ended_well(schedule.id, schedule.watched_since).where(
-            (EvalRunRow.created_at < run.created_at)
-            | ((EvalRunRow.created_at == run.created_at) & (EvalRunRow.id < run.id))
-        )
+        ended, columns = _ended_well(schedule.id, schedule.watched_since), (EvalRunRow.created_at, EvalRunRow.id)
+        query = paged(ended, columns, (run.created_at, run.id), "desc").limit(MOST_RUNS)
         with self._database.session() as session:
-            newest = query.order_by(*_newest_first()).limit(MOST_RUNS)
-            return [to_run(row) for row in session.scalars(newest)][::-1]
+            return [to_run(row) for row in session.scalars(query)][::-1]
 
     def set_drift(self, schedule_id: str, direction: Direction, *, job: str, fence: int) -> None:
         """Raises LeaseLost. Nothing happens where the schedule was deleted."""

@@ -2,9 +2,9 @@
 
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import Literal
 
-from sqlalchemy import Select, func, select, tuple_
+from sqlalchemy import Select, func, select
 
 from contracts.eval_criteria import Criterion
 from contracts.evals import (
@@ -24,9 +24,9 @@ from contracts.identifiers import new_id
 from contracts.jobs import JobError
 from store.database import Database
 from store.job_rows import held_job
+from store.paging import Order, paged
 from store.tables import EvalItemRow, EvalRow, EvalRunRow, JobRow
 
-Order = Literal["asc", "desc"]
 EvalOrder = Literal["created_at", "updated_at"]
 
 
@@ -73,7 +73,7 @@ class EvalRepository:
         with self._database.session() as session:
             cursor = None if after is None else session.get(EvalRow, after)
             place = None if cursor is None else (getattr(cursor, by), cursor.id)
-            return [_to_eval(row) for row in session.scalars(_paged(query, columns, place, order).limit(limit))]
+            return [_to_eval(row) for row in session.scalars(paged(query, columns, place, order).limit(limit))]
 
     def update(self, eval_id: str, *, tenant: str, name: str | None, metadata: dict[str, str] | None) -> Eval | None:
         """None leaves a field as it is; None is returned if the tenant has no such eval."""
@@ -147,7 +147,7 @@ class EvalRepository:
             cursor = None if after is None else session.get(EvalRunRow, after)
             place = None if cursor is None else (cursor.created_at, cursor.id)
             columns = (EvalRunRow.created_at, EvalRunRow.id)
-            return [to_run(row) for row in session.scalars(_paged(query, columns, place, order).limit(limit))]
+            return [to_run(row) for row in session.scalars(paged(query, columns, place, order).limit(limit))]
 
     def states(self, runs: Iterable[EvalRun]) -> dict[str, RunState]:
         """How each of them stands. Two queries, however many they are."""
@@ -218,7 +218,7 @@ class EvalRepository:
         with self._database.session() as session:
             cursor = None if after is None else session.get(EvalItemRow, after)
             place = None if cursor is None else (cursor.position, cursor.id)
-            query = _paged(query, (EvalItemRow.position, EvalItemRow.id), place, order)
+            query = paged(query, (EvalItemRow.position, EvalItemRow.id), place, order)
             return [_to_item(row) for row in session.scalars(query if limit is None else query.limit(limit))]
 
     def item(self, item_id: str, *, run: str) -> OutputItem | None:
@@ -230,12 +230,6 @@ class EvalRepository:
         """Of the rows that are done."""
         with self._database.session() as session:
             return set(session.scalars(select(EvalItemRow.position).where(EvalItemRow.run == run_id)))
-
-
-def _paged(query: Select[Any], columns: tuple[Any, Any], place: tuple[Any, Any] | None, order: Order) -> Select[Any]:
-    if place is not None:
-        query = query.where(tuple_(*columns) > place if order == "asc" else tuple_(*columns) < place)
-    return query.order_by(*(column.asc() if order == "asc" else column.desc() for column in columns))
 
 
 def ended_runs(model: str, tenant: str) -> Select[str, EvalRunRow]:

@@ -32,6 +32,7 @@ from contracts.models import ModelCard
 from store.database import Database
 from store.job_rows import LeaseLost, add_job, add_job_event, held_job, lock_job
 from store.models import put_model
+from store.paging import newest_first
 from store.tables import JobEventRow, JobRow
 
 AT_REST: frozenset[JobStatus] = FINAL_STATUSES | {"paused"}
@@ -93,12 +94,7 @@ class JobRepository:
         """Newest first, at most `limit`, those older than the job `after`, of families that begin with `family`."""
         query = select(JobRow).where(JobRow.tenant == tenant, JobRow.family.startswith(family, autoescape=True))
         with self._database.session() as session:
-            if after is not None and (cursor := session.get(JobRow, after)) is not None:
-                query = query.where(
-                    (JobRow.created_at < cursor.created_at)
-                    | ((JobRow.created_at == cursor.created_at) & (JobRow.id < cursor.id))
-                )
-            query = query.order_by(JobRow.created_at.desc(), JobRow.id.desc()).limit(limit)
+            query = newest_first(session, query, JobRow, after).limit(limit)
             return [_to_job(row) for row in session.scalars(query)]
 
     def cancel(self, job_id: str, *, tenant: str) -> Job | None:

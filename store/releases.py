@@ -14,6 +14,7 @@ from contracts.files import StoredFile
 from contracts.identifiers import new_id
 from contracts.releases import FINAL_STATES, FIRST_LOOK_AT, Alias, Evidence, Move, Policy, RecordedMove, Release
 from store.database import Database
+from store.paging import newest_first
 from store.tables import AliasRow, ReleaseMoveRow, ReleaseRow
 
 SHARED = ""
@@ -84,12 +85,7 @@ class ReleaseRepository:
         if alias is not None:
             query = query.where(ReleaseRow.alias == alias)
         with self._database.session() as session:
-            if after is not None and (cursor := session.get(ReleaseRow, after)) is not None:
-                query = query.where(
-                    (ReleaseRow.created_at < cursor.created_at)
-                    | ((ReleaseRow.created_at == cursor.created_at) & (ReleaseRow.id < cursor.id))
-                )
-            query = query.order_by(ReleaseRow.created_at.desc(), ReleaseRow.id.desc()).limit(limit)
+            query = newest_first(session, query, ReleaseRow, after).limit(limit)
             return [to_release(row) for row in session.scalars(query)]
 
     def moves(self, release_id: str) -> list[RecordedMove]:

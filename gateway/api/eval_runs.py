@@ -40,8 +40,9 @@ from gateway.api.job_creation import JobCreation
 from gateway.api.job_lifecycle import JobLifecycle
 from gateway.api.paging import After, Limit, Page
 from store.artifacts import ArtifactStore
-from store.evals import EvalRepository, Order
+from store.evals import EvalRepository
 from store.files import FileRepository
+from store.paging import Order
 
 router = APIRouter(prefix="/v1/evals/{eval_id}/runs", tags=["Evaluation"])
 REPORT_FILE = "report.html"

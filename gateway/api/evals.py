@@ -15,8 +15,9 @@ from gateway.api.access import JobsKey
 from gateway.api.evaluated_models import EvaluatedModels
 from gateway.api.paging import After, Limit, Page
 from store.artifacts import ArtifactStore
-from store.evals import EvalOrder, EvalRepository, Order
+from store.evals import EvalOrder, EvalRepository
 from store.jobs import JobRepository
+from store.paging import Order
 
 router = APIRouter(prefix="/v1/evals", tags=["Evaluation"])
 
