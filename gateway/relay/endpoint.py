@@ -114,8 +114,9 @@ class DataPathEndpoint:
         guards = None
         if key.guardrails is not None:
             guards = path.guard_book.of(key, key.guardrails)
-            body = await self._guard(guards, request, body, exchange, progress)
-            request = decode_request(body, self._decoder)
+            guarded = await self._guard(guards, request, body, exchange, progress)
+            if guarded is not body:
+                body, request = guarded, decode_request(guarded, self._decoder)
         session = session_of(request, exchange.request_headers)
         if path.aliases.knows(request.model):
             card, progress.trial = path.aliases.resolve(request.model, key, session or key.id)
