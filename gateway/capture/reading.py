@@ -10,10 +10,9 @@ from contracts.identifiers import new_id
 from contracts.openai import ChatMessage
 from contracts.personal_data import Kind, redact
 from gateway.capture.raw import RawCapture
+from gateway.relay.sse import DONE, EVENT_END
 from store.captures import hash_user
 
-DONE = b"data: [DONE]"
-EVENT_END = b"\n\n"
 USERS_ROLE = "user"
 ROLES = {"developer": "system"}
 

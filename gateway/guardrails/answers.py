@@ -13,7 +13,7 @@ from gateway.guardrails.guards import Guards, describe
 from gateway.guardrails.request_texts import JSON_TEXT
 from gateway.guardrails.said import Blocked, JsonText, PlainText, SaidText
 from gateway.relay.continuation import ContinuedEvents
-from gateway.relay.sse import EVENT_END, EventFilter, Usage
+from gateway.relay.sse import DONE, EVENT_END, EventFilter, Usage
 
 CONTENT_FILTER = "content_filter"
 """OpenAI's finish reason for an answer that was cut, or left out, by a filter."""
@@ -21,7 +21,6 @@ SPOKEN = ("reasoning", "reasoning_content", "content", "refusal", "text")
 """Fields of a message, of a delta or of a completion's choice that hold language."""
 MOST_WHOLE_BYTES = 16 << 20
 _DATA = b"data: "
-_DONE = b"data: [DONE]"
 
 Choice = dict[str, Any]
 
@@ -70,13 +69,13 @@ class AnswerGuard:
             if (kept := self._event(event)) is not None:
                 passed += [kept, EVENT_END]
             if self.ended:
-                passed += [_DONE, EVENT_END]
+                passed += [DONE, EVENT_END]
         return b"".join(passed)
 
     def finish(self) -> bytes:
         """What is left of an event without an end."""
         rest, self._partial = self._partial, b""
-        return rest if rest.startswith(_DONE) and not self.ended else b""
+        return rest if rest.startswith(DONE) and not self.ended else b""
 
     def _event(self, event: bytes) -> bytes | None:
         if not event.startswith(_DATA + b"{"):

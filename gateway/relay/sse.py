@@ -16,7 +16,7 @@ EVENT_END = b"\n\n"
 _NO_CHOICES = b'"choices":[]'
 _USAGE = b'"usage":{'
 ENGINE_ERROR = b'data: {"error"'
-_DONE = b"data: [DONE]"
+DONE = b"data: [DONE]"
 USAGE_TAIL_BYTES = 4096
 _BRACES = re.compile(rb"[{}]")
 
@@ -118,7 +118,7 @@ class EventFilter:
             return error_event(EngineError("The engine failed in the middle of its answer.")).removesuffix(EVENT_END)
         if self._transcript is None:
             return event
-        self._done = self._done or event.startswith(_DONE)
+        self._done = self._done or event.startswith(DONE)
         return self._transcript.note(event)
 
 
