@@ -13,7 +13,7 @@ from gateway.guardrails.guards import Guards, describe
 from gateway.guardrails.request_texts import JSON_TEXT
 from gateway.guardrails.said import Blocked, JsonText, PlainText, SaidText
 from gateway.relay.continuation import ContinuedEvents
-from gateway.relay.sse import DONE, EVENT_END, EventFilter, Usage
+from gateway.relay.sse import DONE, END_OF_STREAM, EVENT_END, EventFilter, Usage
 
 CONTENT_FILTER = "content_filter"
 """OpenAI's finish reason for an answer that was cut, or left out, by a filter."""
@@ -69,7 +69,7 @@ class AnswerGuard:
             if (kept := self._event(event)) is not None:
                 passed += [kept, EVENT_END]
             if self.ended:
-                passed += [DONE, EVENT_END]
+                passed.append(END_OF_STREAM)
         return b"".join(passed)
 
     def finish(self) -> bytes:

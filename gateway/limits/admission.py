@@ -178,9 +178,12 @@ class AdmissionControl:
         self._log.info("limits with redis again")
 
     async def _write_everywhere(self) -> None:
-        """Raises RedisError, once all have answered or failed. A Redis that is full or read-only answers reads."""
+        """Raises RedisError, once all have answered or failed. A Redis that is full or read-only answers reads.
+
+        What is written has expired long ago, and is never there for anybody.
+        """
         names = [redis_names.admission_probe(tag) for tag in self._pipe.tags]
-        writes = [self._pipe.call("SET", name, 1, "PX", 1) for name in names]
+        writes = [self._pipe.call("SET", name, 1, "PXAT", 1) for name in names]
         await asyncio.wait(writes)
         for write in writes:
             write.result()

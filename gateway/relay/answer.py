@@ -8,7 +8,7 @@ from gateway.guardrails.answers import MOST_WHOLE_BYTES, AnswerGuard
 from gateway.relay.answering import Answering, Events
 from gateway.relay.exchange import Exchange, HeaderList
 from gateway.relay.record import Progress
-from gateway.relay.sse import Usage, UsageTail, error_event
+from gateway.relay.sse import END_OF_STREAM, Usage, UsageTail, error_event
 from gateway.relay.upstream import StreamBroken, UpstreamError, UpstreamResponse
 
 EVENT_STREAM = b"text/event-stream"
@@ -73,12 +73,15 @@ async def _pass_on_stream(
     source: UpstreamResponse | None = response
     events = answering.events()
 
-    async def tell(passed: bytes) -> None:
+    async def tell(passed: bytes) -> bool:
+        """Whether that was the end: clients leave at it, and the engine's end of the body may come later."""
         if progress.first_byte_s is None:
             progress.first_byte_s = exchange.elapsed_s()
             await exchange.start(200, headers)
         copy.feed(passed)
-        await exchange.write(passed)
+        ends = passed.endswith(END_OF_STREAM)
+        await (exchange.finish(passed) if ends else exchange.write(passed))
+        return ends
 
     while True:
         try:
@@ -100,16 +103,19 @@ async def _pass_on_stream(
         progress.failed = True
         copy.discard()
     progress.usage = events.usage
-    await exchange.finish()
+    if not exchange.finished:
+        await exchange.finish()
 
 
 async def _tell_events(
-    source: UpstreamResponse | None, events: Events, tell: Callable[[bytes], Awaitable[None]]
+    source: UpstreamResponse | None, events: Events, tell: Callable[[bytes], Awaitable[bool]]
 ) -> None:
     """Tells the client's events as they come. Raises UpstreamError where they break off."""
     while source is not None and not events.over and (chunk := await source.next_chunk()):
-        if passed := events.feed(chunk):
-            await tell(passed)
+        if (passed := events.feed(chunk)) and await tell(passed):
+            if not events.over:
+                source.let_end()
+            return
         if events.broken:
             raise StreamBroken
     if last := events.finish():

@@ -9,7 +9,7 @@ import msgspec
 
 from contracts.models import ModelCard
 from contracts.openai import ChatCompletionRequest, CompletionRequest
-from gateway.relay.sse import DONE, EVENT_END, Usage
+from gateway.relay.sse import DONE, END_OF_STREAM, EVENT_END, Usage
 from gateway.relay.transcript import Event, Transcript, decode_event
 from gateway.relay.upstream import StreamBroken
 
@@ -102,7 +102,7 @@ class ContinuedEvents:
     def _end(self) -> bytes:
         self._done = True
         usage = b"" if self._hide_usage else self._event([], usage=msgspec.to_builtins(self.usage))
-        return usage + DONE + EVENT_END
+        return usage + END_OF_STREAM
 
     def _event(self, choices: list[dict[str, object]], **fields: object) -> bytes:
         first = self._transcript.first

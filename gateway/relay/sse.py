@@ -17,6 +17,7 @@ _NO_CHOICES = b'"choices":[]'
 _USAGE = b'"usage":{'
 ENGINE_ERROR = b'data: {"error"'
 DONE = b"data: [DONE]"
+END_OF_STREAM = DONE + EVENT_END
 USAGE_TAIL_BYTES = 4096
 _BRACES = re.compile(rb"[{}]")
 

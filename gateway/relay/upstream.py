@@ -15,6 +15,7 @@ UpstreamError
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import cast
 from urllib.parse import urlsplit
 
@@ -27,6 +28,8 @@ HIGH_WATER_BYTES = 256 * 1024
 MAX_HEADER_BYTES = 64 * 1024
 SWEEPS_PER_TIMEOUT = 8
 LONGEST_SWEEP_S = 1.0
+LONGEST_END_S = 2.0
+"""The wait for the end of a body whose last event has come, so that its connection may be kept."""
 
 HeaderList = list[tuple[bytes, bytes]]
 
@@ -68,6 +71,8 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._waits_since: float | None = None
+        self._ended: Callable[[], None] | None = None
+        self._end_timer: asyncio.TimerHandle
         self._paused = False
         self.closed = False
         self._reset()
@@ -118,6 +123,17 @@ class _Connection(asyncio.Protocol):
         self._resume()
         return chunk
 
+    def read_on(self, ended: Callable[[], None]) -> None:
+        """Drops the rest of the body as it comes, and calls `ended` at its end, also where that does not come."""
+        self._chunks.clear()
+        self._buffered_bytes = 0
+        if self.complete or self.closed:
+            ended()
+            return
+        self._ended = ended
+        self._end_timer = self._loop.call_later(LONGEST_END_S, self._fail, UpstreamTimeout())
+        self._resume()
+
     @property
     def reusable(self) -> bool:
         return self.complete and self._keep_alive and not self.closed and not self._chunks
@@ -142,6 +158,12 @@ class _Connection(asyncio.Protocol):
         finally:
             self._waits_since = self._waiter = None
 
+    def _end(self) -> None:
+        if self._ended is not None:
+            self._end_timer.cancel()
+            ended, self._ended = self._ended, None
+            ended()
+
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
@@ -152,6 +174,7 @@ class _Connection(asyncio.Protocol):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_exception(self._error)
         self.close()
+        self._end()
 
     def _resume(self) -> None:
         if self._paused and not self.closed and self._transport is not None:
@@ -208,6 +231,8 @@ class _Connection(asyncio.Protocol):
             self._wake()
 
     def on_body(self, body: bytes) -> None:
+        if self._ended is not None:
+            return
         self._chunks.append(body)
         self._buffered_bytes += len(body)
         self._wake()
@@ -219,10 +244,11 @@ class _Connection(asyncio.Protocol):
         self.complete = True
         self._keep_alive = bool(self._parser.should_keep_alive())  # the parser forgets it afterwards
         self._wake()
+        self._end()
 
 
 class UpstreamResponse:
-    """An answer whose head has arrived. Read `next_chunk` to the end, or `abort()`."""
+    """An answer whose head has arrived. Read `next_chunk` to the end, or `let_end()`, or `abort()`."""
 
     def __init__(self, connection: _Connection, upstream: "Upstream") -> None:
         self._connection = connection
@@ -259,6 +285,12 @@ class UpstreamResponse:
                 self.abort()
                 break
         return bytes(body[:limit])
+
+    def let_end(self) -> None:
+        """For a reader that needs no more of an answer that is about to end. Its connection is kept if it does."""
+        if not self._released:
+            self._released = True
+            self._connection.read_on(partial(self._upstream.release, self._connection))
 
     def abort(self) -> None:
         """Ends an unfinished answer's connection at once, which tells the engine to stop generating."""

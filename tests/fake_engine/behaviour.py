@@ -70,6 +70,8 @@ class Behaviour(BaseModel):
     """`head`: no HTTP at all. `body`: a chunk length that is not a number."""
     hang: Literal["before_headers", "after_headers"] | None = None
     hang_after_chunks: int | None = None
+    end_delay_s: float = 0.0
+    """Pause after a stream's last event, before its body ends."""
     header_delay_s: float = 0.0
     """Pause before each line of the head."""
     framing: Literal["length", "close_delimited", "tiny_chunks"] | None = None

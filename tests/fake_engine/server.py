@@ -184,6 +184,7 @@ class FakeEngine:
             elif opening < number < opening + answer.completion_tokens:
                 await connection.pause(behaviour.time_between_tokens_s)
             await response.event(event)
+        await connection.pause(behaviour.end_delay_s)
         await response.end()
 
     def _refusal(self, path: str, request: Any) -> dict[str, Any] | None:

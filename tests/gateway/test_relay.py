@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+from collections import Counter
 
 import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.gateway.conftest import CHAT, MODEL, Serving, chat_body, model_card, wait_until
 
@@ -228,3 +230,42 @@ async def test_connections_to_the_engine_are_kept(serving: Serving):
             assert (await client.post(CHAT, json=chat_body(stream=stream))).status_code == 200
 
     assert len({request["client_port"] for request in serving.engine.requests()}) == 1
+
+
+async def test_a_stream_ends_with_its_last_event_and_its_connection_is_kept(serving: Serving):
+    """Clients leave at `[DONE]`: an engine that ends the body later makes no unfinished request of it."""
+    serving.engine.behaviour(end_delay_s=0.3)
+    before = requests_of(serving)
+    async with serving.gateway.client() as client:
+        async with client.stream("POST", CHAT, json=chat_body(stream=True)) as answer:
+            async for text in answer.aiter_text():
+                if text.endswith("data: [DONE]\n\n"):
+                    break
+        wait_until(lambda: requests_of(serving) != before)
+        counted = requests_of(serving) - before
+        await asyncio.sleep(0.5)
+        await client.post(CHAT, json=chat_body(stream=True))
+
+    assert counted == Counter({"200": 1})
+    requests = serving.engine.requests()
+    assert not requests[0]["client_gone"]
+    assert len({request["client_port"] for request in requests}) == 1
+
+
+@pytest.mark.parametrize("end_delay_s", [0, 600])
+async def test_the_next_request_does_not_wait_for_the_end_of_the_last_body(serving: Serving, end_delay_s: float):
+    serving.engine.behaviour(end_delay_s=end_delay_s)
+    key = serving.gateway.new_key(concurrency=1)
+    async with serving.gateway.client(key.secret) as client:
+        answers = [await client.post(CHAT, json=chat_body(stream=True)) for _ in range(5)]
+
+    assert [answer.status_code for answer in answers] == [200] * 5
+    wait_until(lambda: all(request["finished"] or request["client_gone"] for request in serving.engine.requests()))
+
+
+def requests_of(serving: Serving) -> Counter[str]:
+    """The gateway's chat requests of this model, by status."""
+    families = text_string_to_metric_families(httpx.get(f"{serving.gateway.url}/metrics").text)
+    samples = [sample for family in families for sample in family.samples if sample.name == "flywheel_requests_total"]
+    mine = [sample for sample in samples if sample.labels["model"] == MODEL and sample.labels["route"] == CHAT]
+    return Counter({sample.labels["status"]: int(sample.value) for sample in mine})
