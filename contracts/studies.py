@@ -105,6 +105,15 @@ class WidthPruned(_Variant):
     heal_steps: Steps = 60
 
 
+class HeadsPruned(_Variant):
+    """The attention heads that add least are left out, as many in each layer, and the rest learns. Of query heads that
+    share keys and values each group loses as many; the KV cache shrinks only where each head has its own."""
+
+    technique: Literal["prune_heads"]
+    share: Share = Field(0.33, description="Of the heads of each layer, or of each group of query heads.")
+    heal_steps: Steps = 60
+
+
 class Distilled(_Variant):
     """A student with evenly spaced layers of the teacher learns from what the teacher says: by `logits` the teacher's
     whole distribution at each token (Hinton et al., 2015), by `sequence` only the tokens (Kim & Rush, 2016)."""
@@ -124,7 +133,7 @@ class WithAdapter(_Variant):
 
 
 Variant = Annotated[
-    Served | Quantised | WeightsPruned | LayersPruned | WidthPruned | Distilled | WithAdapter,
+    Served | Quantised | WeightsPruned | LayersPruned | WidthPruned | HeadsPruned | Distilled | WithAdapter,
     Field(discriminator="technique"),
 ]
 
@@ -147,6 +156,7 @@ def default_variants() -> tuple[Variant, ...]:
         WeightsPruned(name="sparse-2-4", technique="prune_weights"),
         LayersPruned(name="layers", technique="prune_layers"),
         WidthPruned(name="width", technique="prune_width"),
+        HeadsPruned(name="heads", technique="prune_heads"),
         Distilled(name="student", technique="distil"),
         Served(
             name="student-draft",

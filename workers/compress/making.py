@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from contracts.serving import DRAFT_FOLDER, SERVING_FILE, ServingOptions
-from contracts.studies import Distilled, LayersPruned, Quantised, Served, Variant, WidthPruned, WithAdapter
+from contracts.studies import Distilled, HeadsPruned, LayersPruned, Quantised, Served, Variant, WidthPruned, WithAdapter
 from workers.bench import Bench
 from workers.compress.program import run_program
 from workers.compress.told import CannotMake, Task
@@ -94,7 +94,7 @@ class Maker:
 
 def needs_samples(variants: tuple[Variant, ...]) -> bool:
     return any(
-        isinstance(variant, Distilled | LayersPruned | WidthPruned)
+        isinstance(variant, Distilled | LayersPruned | WidthPruned | HeadsPruned)
         or (isinstance(variant, Quantised) and variant.algorithm != "rtn")
         for variant in variants
     )

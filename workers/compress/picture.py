@@ -1,6 +1,6 @@
 """The frontier as a picture: quality against speed for one stream, speed for many, and memory. Imports matplotlib.
 
-In each panel better is up and to the right. Points have numbers, which a list below explains: thirteen names beside
+In each panel better is up and to the right. Points have numbers, which a list below explains: so many names beside
 points that lie together cannot be read.
 """
 

@@ -10,13 +10,14 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from tests.workers.tiny_base import write_tiny_base
 from workers.compress.techniques.distil import distil, evenly_spaced
 from workers.compress.techniques.folders import blocks
 from workers.compress.techniques.learning import learn
 from workers.compress.techniques.merge import merge
+from workers.compress.techniques.prune_heads import head_weights, keep_heads, kept_of_each, prune_heads
 from workers.compress.techniques.prune_layers import influences, least_influential, prune_layers
 from workers.compress.techniques.prune_weights import mask, prune_weights
 from workers.compress.techniques.prune_width import channel_weights, keep_channels, kept_width, prune_width
@@ -44,6 +45,7 @@ def main(folder: Path) -> None:
         "masks": masks(),
         "layers": layers(base, made_by, rows),
         "width": width(base, made_by, rows),
+        "heads": heads(base, made_by, rows),
         "weights": sparse(made_by),
         "student": student(base, made_by, rows),
         "merged": merged(base, folder, made_by),
@@ -123,6 +125,30 @@ def width(base: Path, made_by: Any, rows: list[list[int]]) -> dict[str, Any]:
     }
 
 
+def heads(base: Path, made_by: Any, rows: list[list[int]]) -> dict[str, Any]:
+    """Of four heads two are without effect: one of each pair that shares keys, or any two."""
+    whole = load(base)
+    own_keys = LlamaForCausalLM(LlamaConfig(**whole.config.to_dict() | {"num_key_value_heads": 4})).eval()
+    found: dict[str, Any] = {"kept": [kept_of_each(3, 0.33), kept_of_each(12, 0.33)]}
+    for name, model, silent in (("shared", whole, (0, 3)), ("own", own_keys, (1, 2))):
+        size = model.config.hidden_size // 4
+        with torch.no_grad():
+            for block in blocks(model):
+                for head in silent:
+                    block.self_attn.o_proj.weight[:, head * size : (head + 1) * size] = 0
+        weights = head_weights(model, rows[:2])
+        fewer = copy.deepcopy(model)
+        keep_heads(fewer, weights, 1 if name == "shared" else 2)
+        found[name] = {
+            "dead_weigh": max(layer.flatten()[list(silent)].max().item() for layer in weights),
+            "apart": apart(model, fewer),
+            "heads": [fewer.config.num_attention_heads, fewer.config.num_key_value_heads, fewer.config.head_dim],
+        }
+    made, found["facts"] = made_by(prune_heads, share=0.5, heal_steps=2)
+    found["made"] = [made.config.num_attention_heads, made.config.num_key_value_heads, made.config.head_dim]
+    return found
+
+
 def sparse(made_by: Any) -> dict[str, Any]:
     made, facts = made_by(prune_weights, pattern="2:4", sparsity=0.5)
     fours = blocks(made)[0].mlp.gate_proj.weight.unflatten(1, (-1, 4))
@@ -159,6 +185,7 @@ def refused() -> list[str]:
         lambda: evenly_spaced(4, 0.1),
         lambda: least_influential([0.1, 0.2, 0.3], 2),
         lambda: kept_width(64, 0.001),
+        lambda: kept_of_each(3, 0.1),
         lambda: mask(torch.ones(2, 6), "2:4", 0.5),
     ):
         try:

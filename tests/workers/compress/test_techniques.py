@@ -54,6 +54,21 @@ def test_channels_that_say_nothing_are_left_out_and_nothing_changes(found: dict[
     assert width["kept"] == [1152, 50]
 
 
+@pytest.mark.parametrize(("keys", "left"), [("shared", [2, 2, 16]), ("own", [2, 2, 16])])
+def test_heads_without_effect_are_left_out_and_nothing_changes(found: dict[str, Any], keys: str, left: list[int]):
+    heads = found["heads"][keys]
+    assert heads["dead_weigh"] == 0
+    assert heads["apart"] < 1e-4
+    assert heads["heads"] == left
+
+
+def test_a_model_with_fewer_heads_is_written_and_healed(found: dict[str, Any]):
+    heads = found["heads"]
+    assert heads["made"] == [2, 2, 16]
+    assert (heads["facts"]["heads"], heads["facts"]["steps"]) == (2, 2)
+    assert heads["kept"] == [2, 8]
+
+
 def test_a_student_learns_from_its_teacher_the_same_way_each_time(found: dict[str, Any]):
     student = found["student"]
     assert student["of_its_own"] == pytest.approx(0, abs=1e-3)
@@ -71,7 +86,7 @@ def test_a_merged_adapter_says_what_it_says_beside_its_base(found: dict[str, Any
 
 
 def test_what_cannot_be_made_is_refused_in_words(found: dict[str, Any]):
-    assert len(found["refused"]) == 4
+    assert len(found["refused"]) == 5
 
 
 def test_a_task_crosses_to_a_program_as_it_was(tmp_path: Path):

@@ -8,7 +8,7 @@ from torch.nn.functional import cosine_similarity
 from transformers import PreTrainedModel
 
 from workers.compress.techniques.folders import begin_with, blocks, keep_blocks, load, save
-from workers.compress.techniques.learning import learn
+from workers.compress.techniques.healing import heal
 from workers.compress.techniques.program import run
 from workers.compress.told import CannotMake, Task, Teller
 
@@ -23,9 +23,7 @@ def prune_layers(task: Task, teller: Teller) -> dict[str, float]:
     left_out = least_influential(influences(model, sequences[:LOOKED_AT]), round(task.options["share"] * count))
     keep_blocks(model, [number for number in range(count) if number not in left_out])
     teller.message(f"Left out layers {', '.join(map(str, sorted(left_out)))} of {count}.")
-    steps = task.options["heal_steps"]
-    teacher = load(task.teacher or task.source, dtype=torch.bfloat16).eval() if steps else None
-    facts = learn(model, teacher, sequences, steps=steps, seed=task.seed, teller=teller) if steps else {}
+    facts = heal(model, task, sequences, teller)
     save(model, task)
     return {"layers": float(len(blocks(model))), **facts}
 

@@ -1,17 +1,14 @@
 """Leaves out the channels between a block's two linear layers that add least to its output, then heals."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from transformers import PreTrainedModel
 
 from workers.compress.techniques.folders import begin_with, blocks, load, save
-from workers.compress.techniques.learning import learn
+from workers.compress.techniques.healing import heal
 from workers.compress.techniques.program import run
+from workers.compress.techniques.reach import input_reach, keep_inputs, keep_outputs
 from workers.compress.told import CannotMake, Task, Teller
 
-LOOKED_AT = 16
 MULTIPLE = 64
 """Kernels like widths that divide by it."""
 
@@ -21,11 +18,9 @@ def prune_width(task: Task, teller: Teller) -> dict[str, float]:
     model, sequences = load(task.source), task.sequences()
     width = model.config.intermediate_size
     kept = kept_width(width, task.options["share"])
-    keep_channels(model, channel_weights(model, sequences[:LOOKED_AT]), kept)
+    keep_channels(model, channel_weights(model, sequences), kept)
     teller.message(f"Kept {kept} of {width} channels in each block.")
-    steps = task.options["heal_steps"]
-    teacher = load(task.teacher or task.source, dtype=torch.bfloat16).eval() if steps else None
-    facts = learn(model, teacher, sequences, steps=steps, seed=task.seed, teller=teller) if steps else {}
+    facts = heal(model, task, sequences, teller)
     save(model, task)
     return {"channels": float(kept), **facts}
 
@@ -39,44 +34,18 @@ def kept_width(width: int, share: float) -> int:
     return kept
 
 
-@torch.no_grad()
 def channel_weights(model: PreTrainedModel, sequences: list[list[int]]) -> list[torch.Tensor]:
-    """Of each block, for each channel: its mean size over tokens, times how far it reaches into the output."""
-    model.eval()
-    with _listening(model) as sizes:
-        for sequence in sequences:
-            model(input_ids=torch.tensor([sequence]))
-    reach = [block.mlp.down_proj.weight.norm(dim=0) for block in blocks(model)]
-    return [size * far for size, far in zip(sizes, reach, strict=True)]
-
-
-@contextmanager
-def _listening(model: PreTrainedModel) -> Iterator[list[torch.Tensor]]:
-    """Sums of what goes into each block's last layer."""
-    sums = [torch.zeros(block.mlp.down_proj.in_features) for block in blocks(model)]
-
-    def add(number: int, inputs: torch.Tensor) -> None:
-        sums[number] += inputs.abs().flatten(end_dim=-2).sum(0)
-
-    hooks = [
-        block.mlp.down_proj.register_forward_pre_hook(lambda _, inputs, number=number: add(number, inputs[0]))
-        for number, block in enumerate(blocks(model))
-    ]
-    try:
-        yield sums
-    finally:
-        for hook in hooks:
-            hook.remove()
+    """Of each block, for each channel."""
+    return input_reach(model, [block.mlp.down_proj for block in blocks(model)], sequences)
 
 
 def keep_channels(model: PreTrainedModel, weights: list[torch.Tensor], kept: int) -> None:
     """The heaviest of each block, in the order in which they were."""
     for block, weight in zip(blocks(model), weights, strict=True):
         chosen = weight.topk(kept).indices.sort().values
-        for name, dim in (("gate_proj", 0), ("up_proj", 0), ("down_proj", 1)):
-            layer = getattr(block.mlp, name)
-            layer.weight = torch.nn.Parameter(layer.weight.index_select(dim, chosen).clone())
-            layer.out_features, layer.in_features = layer.weight.shape
+        keep_outputs(block.mlp.gate_proj, chosen)
+        keep_outputs(block.mlp.up_proj, chosen)
+        keep_inputs(block.mlp.down_proj, chosen)
         block.mlp.intermediate_size = kept
     model.config.intermediate_size = kept
 
