@@ -31,7 +31,7 @@ from tests.gateway_process import GatewayProcess
 MODEL = "smollm2-135m-instruct"
 LEVELS = {1: 24, 4: 48, 16: 128}
 """Requests at once, and how many of them."""
-MAX_TOKENS = 48
+MAX_TOKENS = 16
 LOADS = (0.3, 0.5, 0.7)
 REQUESTS, WARM_REQUESTS = 400, 20
 NEVER_REACHED = 2_000_000_000

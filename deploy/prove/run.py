@@ -60,7 +60,7 @@ class Proof:
             ("GET /v1/models", self._list_models),
             ("worker", lambda: self._start("worker", lambda: _ask_redis(worker_waits_for_jobs))),
             ("releases", lambda: self._start("releases", lambda: _ask_redis(releases_are_controlled))),
-            ("engine", lambda: self._start("engine", lambda: self.stack.is_healthy("engine"))),
+            ("engine", lambda: self._start("engine", lambda: self.stack.is_healthy("engine") and self._is_live(MODEL))),
             ("POST /v1/chat/completions", lambda: self._chat(MODEL)),
             ("a fine-tuning job", self._finetune),
             ("a chat with what it made", lambda: self._chat(self._tuned)),
@@ -115,6 +115,10 @@ class Proof:
         if (refused.status_code, answer.status_code) != (401, 200):
             raise Failed(f"without a key {refused.status_code}, with it {answer.status_code} {answer.text}")
         return "200 with the key, 401 without"
+
+    def _is_live(self, model: str) -> bool:
+        """The gateway has heard of an engine that serves it."""
+        return self._client.get(f"/v1/models/{model}").json()["state"] == "live"
 
     def _chat(self, model: str) -> str:
         messages = [{"role": "user", "content": "What is a flywheel?"}]

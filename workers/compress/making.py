@@ -17,6 +17,10 @@ from workers.run import JobRun
 INSTALL_COMPRESS = "python3.11 cli/bootstrap.py compress"
 WITHOUT_ADAPTERS = ServingOptions(adapters=False)
 """vLLM 0.32 on CPUs takes no adapters beside most quantised weights, and being ready for them costs time."""
+WITHOUT_FP8 = (
+    "This machine computes with no 8-bit floats: vLLM's kernels for CPUs convert every number, and take 25 times "
+    "as long (docs/optimise.md)."
+)
 COMMON = frozenset({"name", "of", "technique"})
 
 
@@ -65,6 +69,8 @@ class Maker:
             module, options = "merge", {"adapter_folder": str(self._adapter(variant))}
         if isinstance(variant, Quantised):
             module, python = "quantise", self.bench.compress
+            if variant.scheme == "fp8" and not any(Path("/dev").glob("nvidia[0-9]*")):
+                raise CannotMake(WITHOUT_FP8)
             if not python.is_file():
                 raise CannotMake(f"This worker has no llmcompressor. `{INSTALL_COMPRESS}` installs it.")
         task = Task(

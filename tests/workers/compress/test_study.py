@@ -80,11 +80,14 @@ def test_what_cannot_be_made_or_served_is_told_and_the_study_goes_on(
 ):
     monkeypatch.setenv("FAKE_VLLM_REFUSES", "--kv-cache-dtype")
     on_top = {"name": "w8a8-ngram", "of": "w8a8", **{key: NGRAM[key] for key in ("technique", "serving")}}
-    job = laboratory.job(UNMADE, UNSERVED, on_top, PLAIN)
+    emulated = {"name": "fp8", "technique": "quantise", "scheme": "fp8"}
+    job = laboratory.job(UNMADE, emulated, UNSERVED, on_top, PLAIN)
     assert laboratory.run(job).status == "succeeded"
     results = laboratory.results(job)
     assert results["w8a8"].status == "failed"
     assert "llmcompressor" in results["w8a8"].reason
+    assert results["fp8"].status == "failed"
+    assert "with no 8-bit floats" in results["fp8"].reason  # where there is no GPU, as here
     assert results["kv"].status == "not_served"
     assert results["kv"].reason == "ValueError: --kv-cache-dtype is not supported here"
     assert results["w8a8-ngram"].status == "failed"
