@@ -89,11 +89,11 @@ def engines_needed(pace: Pace, requests_per_s: float, first_token_p99_s: float) 
 def expect(pace: Pace, engines: int, requests_per_s: float) -> Need:
     """What so many engines do: the same for the same question, since chance has a fixed seed."""
     each = requests_per_s / engines
-    return Need(engines, each / pace.most_per_s, _first_token_p99_s(pace, each))
+    return Need(engines, each / pace.most_per_s, percentile(first_tokens_s(pace, each), 99))
 
 
-def _first_token_p99_s(pace: Pace, requests_per_s: float) -> float:
-    """Infinite where the engine does not keep up. Answers are exponentially long around their mean."""
+def first_tokens_s(pace: Pace, requests_per_s: float) -> list[float]:
+    """Of one engine; infinite where it does not keep up. Answers are exponentially long around their mean."""
     chance = random.Random(SEED)  # noqa: S311 (no secret)
     waiting: deque[float] = deque()
     ends: list[int] = []  # a heap: the steps after which answers are whole
@@ -107,7 +107,7 @@ def _first_token_p99_s(pace: Pace, requests_per_s: float) -> float:
             waiting.append(next_at)
             next_at += chance.expovariate(requests_per_s)
         if len(waiting) > MOST_WAITING:
-            return math.inf
+            return [math.inf]
         begun = [waiting.popleft() for _ in range(min(len(waiting), pace.capacity - len(ends)))]
         now += pace.step_s + pace.request_s * len(ends) + pace.prompt_s * len(begun)
         step += 1
@@ -116,4 +116,4 @@ def _first_token_p99_s(pace: Pace, requests_per_s: float) -> float:
             heapq.heappush(ends, step + max(0, round(chance.expovariate(1 / pace.answer_tokens)) - 1))
         while ends and ends[0] <= step:
             heapq.heappop(ends)
-    return percentile(times[WARM_REQUESTS:], 99)
+    return times[WARM_REQUESTS:]
