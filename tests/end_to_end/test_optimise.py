@@ -62,7 +62,7 @@ def test_speculation_does_not_change_what_is_said(report: tuple[str, StudyReport
 
 def test_the_recommended_variant_answers_at_its_first_request(stack: Stack, report: tuple[str, StudyReport, Path]):
     told, study, _ = report
-    name = re.search(r"The model is (\S+)\.", told).group(1)
+    name = re.search(r"The model is `(\S+)`\.", told).group(1)
     assert study.variant(study.recommendation.variant).card.name == name
     answer = stack.client().chat.completions.create(
         model=name, messages=[{"role": "user", "content": "Name a colour."}], max_tokens=8, timeout=SLOW_S
