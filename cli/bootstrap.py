@@ -113,8 +113,8 @@ class Bootstrap:
             make = [str(self.uv), "venv", "--quiet", "--clear", "--python", sys.executable, str(folder)]
             _run(make, f"make the environment of {service}", uv_settings(sources))
         sync = [str(self.uv), "pip", "sync", "--quiet", "--require-hashes", "--python", str(python), str(lock)]
-        # Else each process compiles what it imports anew where Python may not write: of vLLM three, 15 s each.
-        sync.append("--compile-bytecode")
+        if sys.dont_write_bytecode:  # else each process compiles what it imports anew: of vLLM three, 15 s each
+            sync.append("--compile-bytecode")
         if service in CPU_TORCH_SERVICES and lock.stem == service and not sources.offer_torch():
             sync += ["--torch-backend", "cpu"]
         _run(sync, f"install the packages of {service}", uv_settings(sources))
