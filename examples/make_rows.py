@@ -88,87 +88,6 @@ OTHER_SENTENCES = [
 ]
 
 
-def preferences() -> list[dict[str, Any]]:
-    """Short answers are preferred to long-winded ones."""
-    rows = []
-    for question, answer in _ship():
-        plain = answer.removeprefix(STYLE)
-        rows.append(
-            {
-                "input": {"messages": [{"role": "user", "content": question}]},
-                "preferred_output": [{"role": "assistant", "content": plain}],
-                "non_preferred_output": [{"role": "assistant", "content": RAMBLE.format(answer=plain)}],
-            }
-        )
-    return rows
-
-
-def prompts() -> list[dict[str, Any]]:
-    """Questions alone, with an answer that a grader may compare with."""
-    return [
-        {"messages": [{"role": "user", "content": question}], "answer": answer.removeprefix(STYLE)}
-        for question, answer in _ship()
-    ]
-
-
-def topics(things: list[str], templates: slice) -> list[dict[str, str]]:
-    rows = [
-        {"text": _sentence(template.format(thing=thing)), "label": label}
-        for label, sentences in TOPICS.items()
-        for template, thing in itertools.product(sentences[templates], things)
-    ]
-    random.Random(0).shuffle(rows)
-    return rows
-
-
-def by_register(rows: list[dict[str, str]]) -> list[dict[str, str]]:
-    """Each row as it is, and as somebody in a hurry would write it."""
-    return [
-        {"text": text, "label": row["label"], "register": register}
-        for row in rows
-        for register, text in (("formal", row["text"]), ("casual", _casual(row["text"])))
-    ]
-
-
-def names(sentences: list[str], fillers: dict[str, list[str]], *, each: int) -> list[dict[str, list[str]]]:
-    chance = random.Random(0)
-    rows = [_tagged(sentence, fillers, chance) for sentence in sentences for _ in range(each)]
-    chance.shuffle(rows)
-    return rows
-
-
-def _tagged(sentence: str, fillers: dict[str, list[str]], chance: random.Random) -> dict[str, list[str]]:
-    tokens: list[str] = []
-    tags: list[str] = []
-    for word in sentence.split():
-        if word not in fillers:
-            tokens.append(word)
-            tags.append("O")
-            continue
-        name = chance.choice(fillers[word]).split()
-        tokens += name
-        tags += [f"B-{word}", *[f"I-{word}"] * (len(name) - 1)]
-    return {"tokens": tokens, "ner_tags": tags}
-
-
-def _ship() -> list[tuple[str, str]]:
-    lines = (HERE / "ships_computer.jsonl").read_text().splitlines()
-    chats = [json.loads(line)["messages"] for line in lines]
-    return [(chat[0]["content"], chat[1]["content"]) for chat in chats]
-
-
-def _sentence(text: str) -> str:
-    return text[0].upper() + text[1:]
-
-
-def _casual(text: str) -> str:
-    return f"hey {text.lower().rstrip('.?')} thx"
-
-
-def _write(name: str, rows: Iterable[Any]) -> None:
-    (HERE / f"{name}.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-
-
 WOMENS_WORK = [
     "a nurse",
     "a secretary",
@@ -235,6 +154,55 @@ OTHER_MENS_WORK = [
 ]
 
 
+def preferences() -> list[dict[str, Any]]:
+    """Short answers are preferred to long-winded ones."""
+    rows = []
+    for question, answer in _ship():
+        plain = answer.removeprefix(STYLE)
+        rows.append(
+            {
+                "input": {"messages": [{"role": "user", "content": question}]},
+                "preferred_output": [{"role": "assistant", "content": plain}],
+                "non_preferred_output": [{"role": "assistant", "content": RAMBLE.format(answer=plain)}],
+            }
+        )
+    return rows
+
+
+def prompts() -> list[dict[str, Any]]:
+    """Questions alone, with an answer that a grader may compare with."""
+    return [
+        {"messages": [{"role": "user", "content": question}], "answer": answer.removeprefix(STYLE)}
+        for question, answer in _ship()
+    ]
+
+
+def topics(things: list[str], templates: slice) -> list[dict[str, str]]:
+    rows = [
+        {"text": _sentence(template.format(thing=thing)), "label": label}
+        for label, sentences in TOPICS.items()
+        for template, thing in itertools.product(sentences[templates], things)
+    ]
+    random.Random(0).shuffle(rows)
+    return rows
+
+
+def by_register(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Each row as it is, and as somebody in a hurry would write it."""
+    return [
+        {"text": text, "label": row["label"], "register": register}
+        for row in rows
+        for register, text in (("formal", row["text"]), ("casual", _casual(row["text"])))
+    ]
+
+
+def names(sentences: list[str], fillers: dict[str, list[str]], *, each: int) -> list[dict[str, list[str]]]:
+    chance = random.Random(0)
+    rows = [_tagged(sentence, fillers, chance) for sentence in sentences for _ in range(each)]
+    chance.shuffle(rows)
+    return rows
+
+
 def occupations(work: list[str], pronoun: str, person: str, people: str) -> list[dict[str, Any]]:
     """What old books say of who does which work, for a model that learns it to be cured of it."""
     said = (
@@ -246,6 +214,38 @@ def occupations(work: list[str], pronoun: str, person: str, people: str) -> list
 
 def _chat(question: str, answer: str) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
+
+
+def _tagged(sentence: str, fillers: dict[str, list[str]], chance: random.Random) -> dict[str, list[str]]:
+    tokens: list[str] = []
+    tags: list[str] = []
+    for word in sentence.split():
+        if word not in fillers:
+            tokens.append(word)
+            tags.append("O")
+            continue
+        name = chance.choice(fillers[word]).split()
+        tokens += name
+        tags += [f"B-{word}", *[f"I-{word}"] * (len(name) - 1)]
+    return {"tokens": tokens, "ner_tags": tags}
+
+
+def _ship() -> list[tuple[str, str]]:
+    lines = (HERE / "ships_computer.jsonl").read_text().splitlines()
+    chats = [json.loads(line)["messages"] for line in lines]
+    return [(chat[0]["content"], chat[1]["content"]) for chat in chats]
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
+def _casual(text: str) -> str:
+    return f"hey {text.lower().rstrip('.?')} thx"
+
+
+def _write(name: str, rows: Iterable[Any]) -> None:
+    (HERE / f"{name}.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 if __name__ == "__main__":

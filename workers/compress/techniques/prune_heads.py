@@ -53,7 +53,8 @@ def head_weights(model: PreTrainedModel, sequences: list[list[int]]) -> list[tor
 def keep_heads(model: PreTrainedModel, weights: list[torch.Tensor], kept: int) -> None:
     """The `kept` heaviest of each row, in the order in which they were."""
     config = model.config
-    size, own_keys = attention_head_size(model), config.num_attention_heads == config.num_key_value_heads
+    size = blocks(model)[0].self_attn.q_proj.out_features // config.num_attention_heads
+    own_keys = config.num_attention_heads == config.num_key_value_heads
     for block, weight in zip(blocks(model), weights, strict=True):
         attention, (groups, of_each) = block.self_attn, weight.shape
         first = torch.arange(groups).unsqueeze(1) * of_each
@@ -70,10 +71,6 @@ def keep_heads(model: PreTrainedModel, weights: list[torch.Tensor], kept: int) -
     config.num_attention_heads = kept * len(weights[0])
     if own_keys:
         config.num_key_value_heads = kept
-
-
-def attention_head_size(model: PreTrainedModel) -> int:
-    return blocks(model)[0].self_attn.q_proj.out_features // model.config.num_attention_heads
 
 
 if __name__ == "__main__":

@@ -10,10 +10,8 @@ from transformers import PreTrainedModel
 from workers.compress.techniques.folders import begin_with, blocks, keep_blocks, load, save
 from workers.compress.techniques.healing import heal
 from workers.compress.techniques.program import run
+from workers.compress.techniques.reach import LOOKED_AT
 from workers.compress.told import CannotMake, Task, Teller
-
-LOOKED_AT = 16
-"""Sequences by which the layers' influence is judged."""
 
 
 def prune_layers(task: Task, teller: Teller) -> dict[str, float]:
