@@ -142,11 +142,10 @@ def _environment(settings: Settings, device: Device) -> dict[str, str]:
     environment.pop("VLLM_CPU_KVCACHE_SPACE", None)  # it would win over our option, and knows whole GiB only
     if device == "cpu":
         threads = settings.engine.cpu_threads or os.cpu_count() or 1
-        environment |= {
-            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-            "OMP_NUM_THREADS": str(threads),
-            # A thread that waits by spinning keeps its core from the one that it waits for, as soon as anything else
-            # runs: docs/performance.md, "Engines on a shared CPU".
-            "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
-        }
+        environment |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": str(threads)}
+        # Who waits by spinning keeps a core from the one that is waited for, as soon as anything else runs. vLLM's
+        # scheduler and its worker wait for each other so, unless one process is both: docs/performance.md, "Engines
+        # on a shared CPU".
+        environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        environment.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     return environment

