@@ -1,8 +1,8 @@
 """`python -m loadtests.plan`: what `flywheel plan` says of a real engine, beside what that engine then does.
 
-One engine behind one gateway is measured as `flywheel bench` measures, and the profile planned with. Then the same
-requests come at random (a Poisson process) at shares of the most that the plan believes it to answer, whether or not
-earlier ones are answered. Progress goes to stderr; the only line of stdout is one JSON object, with percentiles of the
+One engine behind one gateway is measured as `flywheel bench` measures, and the profile planned with. Then requests come
+as the plan supposes, at shares of the most that it believes the engine to answer: at random (a Poisson process), whether
+or not earlier ones are answered, with answers exponentially long around the measured mean. Progress goes to stderr; the only line of stdout is one JSON object, with percentiles of the
 time to first token in milliseconds, as planned and as measured.
 """
 
@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def main() -> None:
         measure_level(target, concurrency=4, requests=WARM_REQUESTS)
         profile = measure_profile(target)
         pace = Pace.of(profile)
-        tell(f"at most {pace.most_per_s:.2f} requests a second, {pace.answer_tokens:.0f} tokens each")
+        tell(f"at most {pace.most_per_s:.2f} requests a second: {asdict(pace)}")
         found = [compare(target, pace, load) for load in LOADS]
     print(json.dumps({"most_per_s": round(pace.most_per_s, 2), "loads": found}), flush=True)
 
@@ -71,7 +72,7 @@ def measure_profile(target: Target) -> Profile:
 
 def compare(target: Target, pace: Pace, load: float) -> dict[str, Any]:
     rate = load * pace.most_per_s
-    planned_s, measured_s = first_tokens_s(pace, rate), asyncio.run(arrive(target, rate))
+    planned_s, measured_s = first_tokens_s(pace, rate), asyncio.run(arrive(target, pace, rate))
     figures: dict[str, Any] = {"load": load, "requests_per_s": round(rate, 2)}
     for share in SHARES:
         planned, measured = percentile(planned_s, share), percentile(measured_s, share)
@@ -84,7 +85,7 @@ def compare(target: Target, pace: Pace, load: float) -> dict[str, Any]:
     return figures
 
 
-async def arrive(target: Target, requests_per_s: float) -> Sequence[float]:
+async def arrive(target: Target, pace: Pace, requests_per_s: float) -> Sequence[float]:
     """Seconds to the first token of each request. Raises RuntimeError where one is not answered."""
     chance = random.Random(SEED)
     headers = {"authorization": f"Bearer {target.api_key}", "cache-control": "no-store"}
@@ -94,7 +95,8 @@ async def arrive(target: Target, requests_per_s: float) -> Sequence[float]:
         for _ in range(REQUESTS):
             await asyncio.sleep(chance.expovariate(requests_per_s))
             answers.append(Answer(time.perf_counter() - began))
-            group.create_task(ask(client, target, answers[-1], began))
+            max_tokens = max(1, round(chance.expovariate(1 / pace.answer_tokens)))
+            group.create_task(ask(client, replace(target, max_tokens=max_tokens), answers[-1], began))
     if failure := next((answer.failure for answer in answers if answer.failure), None):
         raise RuntimeError(failure)
     return [answer.token_times_s[0] - answer.asked_s for answer in answers[WARM_REQUESTS:]]

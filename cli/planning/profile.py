@@ -15,9 +15,18 @@ class MeasuredLevel(BaseModel):
     concurrency: int = Field(ge=1)
     requests: int = Field(ge=1)
     failures: int = Field(ge=0)
+    requests_per_s: float = Field(gt=0)
     output_tokens: int = Field(ge=1)
     time_to_first_token_s: Median
     time_between_tokens_s: Median
+
+    @property
+    def answers(self) -> int:
+        return self.requests - self.failures
+
+    @property
+    def answer_tokens(self) -> float:
+        return self.output_tokens / self.answers
 
 
 class Profile(BaseModel):

@@ -2,9 +2,10 @@
 
 All requests of a batch share each step, and the prompts that came during the last step are computed in the next one
 (Agrawal et al., 2024, "Taming throughput-latency tradeoff in LLM inference with Sarathi-Serve"). What a step takes is
-read from the profile: time between tokens grows in a line with the batch, and the first token of a request alone is
-one step and its prompt. Requests come as a Poisson process and engines get equal parts of them: routing by load or by
-prefix does better, bursts and lengths with heavier tails do worse.
+read from the profile: time between tokens grows in a line with the batch, and the first token of a request alone is one
+step, its prompt, and the way to the engine and back. The way keeps nobody else waiting, so the largest batch tells it
+from the prompt: had all of it been the engine's work, fewer requests would have been answered. Requests come as a Poisson process and engines get
+equal parts of them: routing by load or by prefix does better, bursts and lengths with heavier tails do worse.
 """
 
 import heapq
@@ -27,24 +28,31 @@ MOST_WAITING = 2000
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Seconds of a step, of a step's part for each request that decodes, and of a prompt."""
+    """Seconds of a step, of a step's part for each request that decodes, of a prompt, and of the way to the engine."""
 
     step_s: float
     request_s: float
     prompt_s: float
+    way_s: float
     answer_tokens: float
     capacity: int
 
     @classmethod
     def of(cls, profile: Profile) -> "Pace":
-        batches = [level.concurrency for level in profile.levels]
-        slope, at_nought = linear_regression(batches, [level.time_between_tokens_s.p50 for level in profile.levels])
+        levels = profile.levels
+        alone, most = levels[0], levels[-1]
+        slope, at_nought = linear_regression(
+            [level.concurrency for level in levels], [level.time_between_tokens_s.p50 for level in levels]
+        )
         request_s, step_s = max(0.0, slope), max(0.0, at_nought)
-        alone = profile.levels[0]
-        prompt_s = max(0.0, alone.time_to_first_token_s.p50 - step_s)
-        tokens = sum(level.output_tokens for level in profile.levels)
-        answers = sum(level.requests - level.failures for level in profile.levels)
-        return cls(step_s, request_s, prompt_s, tokens / answers, profile.levels[-1].concurrency)
+        beside_step_s = max(0.0, alone.time_to_first_token_s.p50 - step_s)
+        # What a full batch takes beside its steps: a prompt for each request, and one way for all of them.
+        steps_s = most.time_between_tokens_s.p50 * most.answer_tokens
+        beside_steps_s = most.concurrency / most.requests_per_s - steps_s
+        prompt_s = (beside_steps_s - beside_step_s) / (most.concurrency - 1)
+        prompt_s = min(max(0.0, prompt_s), beside_step_s)
+        answer_tokens = sum(level.output_tokens for level in levels) / sum(level.answers for level in levels)
+        return cls(step_s, request_s, prompt_s, beside_step_s - prompt_s, answer_tokens, most.concurrency)
 
     @property
     def most_per_s(self) -> float:
@@ -64,7 +72,7 @@ class Need:
 
 def engines_needed(pace: Pace, requests_per_s: float, first_token_p99_s: float) -> Need:
     """The fewest engines. Raises CliError where not even an idle engine keeps the promise."""
-    idle_s = pace.step_s + pace.prompt_s
+    idle_s = pace.step_s + pace.prompt_s + pace.way_s
     if idle_s > first_token_p99_s:
         told, asked = idle_s * 1000, first_token_p99_s * 1000
         raise CliError(
@@ -112,7 +120,7 @@ def first_tokens_s(pace: Pace, requests_per_s: float) -> list[float]:
         now += pace.step_s + pace.request_s * len(ends) + pace.prompt_s * len(begun)
         step += 1
         for came_at in begun:
-            times.append(now - came_at)
+            times.append(now - came_at + pace.way_s)
             heapq.heappush(ends, step + max(0, round(chance.expovariate(1 / pace.answer_tokens)) - 1))
         while ends and ends[0] <= step:
             heapq.heappop(ends)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable, Generator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,22 @@ def simulated_p99_s(engines: int, requests_per_s: float) -> float:
     return percentile(simulate(scenario, poisson).first_tokens_s, 99)
 
 
+def level_of(pace: Pace, batch: int) -> dict[str, Any]:
+    """A closed loop of requests that begin together: their prompts are one step, and all wait for the way."""
+    gap_s = pace.step_s + pace.request_s * batch
+    first_s = pace.way_s + gap_s + pace.prompt_s * batch
+    took_s = first_s + gap_s * (pace.answer_tokens - 1)
+    return {
+        "concurrency": batch,
+        "requests": 10 * batch,
+        "failures": 0,
+        "requests_per_s": batch / took_s,
+        "output_tokens": 10 * batch * round(pace.answer_tokens),
+        "time_to_first_token_s": {"p50": first_s},
+        "time_between_tokens_s": {"p50": gap_s},
+    }
+
+
 @pytest.fixture(scope="module")
 def measured() -> dict[str, Any]:
     """The simulated engine, as `flywheel bench --json` tells of a real one."""
@@ -66,7 +83,7 @@ def measured() -> dict[str, Any]:
             outcome = simulation.run(closed_loop(concurrency))
         gaps_s = sorted(simulation.engines[0].token_gaps_s.elements())
         level = {"concurrency": concurrency, "requests": requests, "failures": 0}
-        level |= {"output_tokens": outcome.output_tokens}
+        level |= {"requests_per_s": requests / outcome.simulated_s, "output_tokens": outcome.output_tokens}
         level |= {
             "time_to_first_token_s": {"p50": percentile(outcome.first_tokens_s, 50)},
             "time_between_tokens_s": {"p50": percentile(gaps_s, 50)},
@@ -92,6 +109,15 @@ def test_the_engines_are_those_that_the_simulator_needs_within_a_fifth(measured:
     engines = engines_needed(pace, rate, promise_s).engines
 
     assert simulated_p99_s(1, rate / (engines * 1.2)) <= promise_s < simulated_p99_s(1, rate / (engines / 1.2))
+
+
+def test_the_way_to_the_engine_takes_none_of_its_time():
+    pace = Pace(step_s=0.02, request_s=0.001, prompt_s=0.03, way_s=0.04, answer_tokens=20.0, capacity=16)
+
+    read = Pace.of(Profile.model_validate({"model": MODEL, "levels": [level_of(pace, batch) for batch in (1, 4, 16)]}))
+
+    assert asdict(read) == pytest.approx(asdict(pace), rel=0.05)
+    assert read.most_per_s == pytest.approx(1 / (0.03 + 20 * (0.02 + 0.016) / 16), rel=0.01)
 
 
 def test_a_rate_that_one_engine_cannot_answer_takes_more(measured: dict[str, Any]):
@@ -142,4 +168,4 @@ def test_what_bench_prints_is_a_profile(flywheel: Flywheel, fake_engine: FakeEng
 
     pace = Pace.of(Profile.read(file))
     assert (pace.answer_tokens, pace.capacity) == (5, 2)
-    assert pace.step_s + pace.prompt_s >= 0.1
+    assert pace.step_s + pace.prompt_s + pace.way_s >= 0.1

@@ -10,7 +10,14 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import (
+    AutoModelForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    Phi3Config,
+    Phi3ForCausalLM,
+    PreTrainedModel,
+)
 
 from tests.workers.tiny_base import write_tiny_base
 from workers.compress.techniques.distil import distil, evenly_spaced
@@ -180,12 +187,16 @@ def merged(base: Path, folder: Path, made_by: Any) -> dict[str, Any]:
 
 
 def refused() -> list[str]:
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1}
+    fused = Phi3ForCausalLM(Phi3Config(**sizes, vocab_size=8, pad_token_id=0))
     said = []
     for attempt in (
         lambda: evenly_spaced(4, 0.1),
         lambda: least_influential([0.1, 0.2, 0.3], 2),
         lambda: kept_width(64, 0.001),
         lambda: kept_of_each(3, 0.1),
+        lambda: channel_weights(fused, []),
+        lambda: head_weights(fused, []),
         lambda: mask(torch.ones(2, 6), "2:4", 0.5),
     ):
         try:

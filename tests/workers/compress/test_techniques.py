@@ -86,7 +86,7 @@ def test_a_merged_adapter_says_what_it_says_beside_its_base(found: dict[str, Any
 
 
 def test_what_cannot_be_made_is_refused_in_words(found: dict[str, Any]):
-    assert len(found["refused"]) == 5
+    assert len(found["refused"]) == 7
 
 
 def test_a_task_crosses_to_a_program_as_it_was(tmp_path: Path):

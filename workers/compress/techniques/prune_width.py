@@ -35,8 +35,11 @@ def kept_width(width: int, share: float) -> int:
 
 
 def channel_weights(model: PreTrainedModel, sequences: list[list[int]]) -> list[torch.Tensor]:
-    """Of each block, for each channel."""
-    return input_reach(model, [block.mlp.down_proj for block in blocks(model)], sequences)
+    """Of each block, for each channel. Raises CannotMake for blocks that are built otherwise."""
+    inner = [block.mlp for block in blocks(model)]
+    if not hasattr(inner[0], "gate_proj"):
+        raise CannotMake(f"It is a {type(model).__name__}, whose blocks have no gate of their own.")
+    return input_reach(model, [layer.down_proj for layer in inner], sequences)
 
 
 def keep_channels(model: PreTrainedModel, weights: list[torch.Tensor], kept: int) -> None:
