@@ -1,20 +1,22 @@
 """`python -m loadtests.plan`: what `flywheel plan` says of a real engine, beside what that engine then does.
 
-One engine behind one gateway is measured as `flywheel bench` measures, and the profile planned with. Then requests come
-as the plan supposes, at shares of the most that it believes the engine to answer: at random (a Poisson process), whether
-or not earlier ones are answered, with answers exponentially long around the measured mean. Progress goes to stderr; the only line of stdout is one JSON object, with percentiles of the
+One engine behind one gateway is measured as `flywheel bench` measures. Then requests come as the plan supposes, at
+shares of the most that it believes the engine to answer: at random (a Poisson process), whether or not earlier ones
+are answered, with answers exponentially long around the measured mean. A machine's speed changes within minutes, so
+that takes turns: the engine is measured before and after each load, and the plan is of the mean of both. All rounds
+of a load are one sample. Progress goes to stderr; the only line of stdout is one JSON object, with percentiles of the
 time to first token in milliseconds, as planned and as measured.
 """
 
 import asyncio
 import json
 import random
+import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import asdict, astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,25 +32,50 @@ from tests.engine_process import EngineProcess
 from tests.gateway_process import GatewayProcess
 
 MODEL = "smollm2-135m-instruct"
-LEVELS = {1: 24, 4: 48, 16: 128}
+LEVELS = {1: 12, 4: 16, 16: 64}
 """Requests at once, and how many of them."""
 MAX_TOKENS = 16
 LOADS = (0.3, 0.5, 0.7)
 SHARES = (50, 90, 99)
-REQUESTS, WARM_REQUESTS = 400, 20
+ROUNDS = 3
+REQUESTS, WARM_REQUESTS = 150, 10
 NEVER_REACHED = 2_000_000_000
-SEED = 1
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         target = start(Path(folder), stack)
         measure_level(target, concurrency=4, requests=WARM_REQUESTS)
-        profile = measure_profile(target)
-        pace = Pace.of(profile)
-        tell(f"at most {pace.most_per_s:.2f} requests a second: {asdict(pace)}")
-        found = [compare(target, pace, load) for load in LOADS]
-    print(json.dumps({"most_per_s": round(pace.most_per_s, 2), "loads": found}), flush=True)
+        rounds = {load: Rounds() for load in LOADS}
+        paces = [measure_pace(target)]
+        for number in range(ROUNDS):
+            for load, found in rounds.items():
+                rate = load * paces[-1].most_per_s
+                found.measured_s += asyncio.run(arrive(target, paces[-1], rate, seed=number))
+                paces.append(measure_pace(target))
+                found.planned_s += first_tokens_s(mean(*paces[-2:]), rate)
+                tell(f"at {load}: {json.dumps(found.figures())}")
+    loads = [{"load": load} | found.figures() for load, found in rounds.items()]
+    print(json.dumps({"most_per_s": [round(pace.most_per_s, 2) for pace in paces], "loads": loads}), flush=True)
+
+
+@dataclass(slots=True)
+class Rounds:
+    """Seconds to the first token of each request, of all rounds of a load."""
+
+    planned_s: list[float] = field(default_factory=list)
+    measured_s: list[float] = field(default_factory=list)
+
+    def figures(self) -> dict[str, Any]:
+        figures = {}
+        for share in SHARES:
+            planned, measured = percentile(self.planned_s, share), percentile(self.measured_s, share)
+            figures[f"p{share}"] = {
+                "planned_ms": round(planned * 1000),
+                "measured_ms": round(measured * 1000),
+                "planned_to_measured": round(planned / measured, 2),
+            }
+        return figures
 
 
 def start(folder: Path, stack: ExitStack) -> Target:
@@ -62,32 +89,20 @@ def start(folder: Path, stack: ExitStack) -> Target:
     return Target(gateway.base_url, key.secret, MODEL, MAX_TOKENS)
 
 
-def measure_profile(target: Target) -> Profile:
-    levels = []
-    for concurrency, requests in LEVELS.items():
-        levels.append(measure_level(target, concurrency=concurrency, requests=requests))
-        tell(f"{concurrency} at once: {levels[-1]['output_tokens_per_s']} tokens a second")
-    return Profile.model_validate({"model": MODEL, "levels": levels})
+def measure_pace(target: Target) -> Pace:
+    levels = [measure_level(target, concurrency=many, requests=requests) for many, requests in LEVELS.items()]
+    pace = Pace.of(Profile.model_validate({"model": MODEL, "levels": levels}))
+    tell(f"at most {pace.most_per_s:.2f} requests a second: {asdict(pace)}")
+    return pace
 
 
-def compare(target: Target, pace: Pace, load: float) -> dict[str, Any]:
-    rate = load * pace.most_per_s
-    planned_s, measured_s = first_tokens_s(pace, rate), asyncio.run(arrive(target, pace, rate))
-    figures: dict[str, Any] = {"load": load, "requests_per_s": round(rate, 2)}
-    for share in SHARES:
-        planned, measured = percentile(planned_s, share), percentile(measured_s, share)
-        figures[f"p{share}"] = {
-            "planned_ms": round(planned * 1000),
-            "measured_ms": round(measured * 1000),
-            "planned_to_measured": round(planned / measured, 2),
-        }
-    tell(json.dumps(figures))
-    return figures
+def mean(one: Pace, other: Pace) -> Pace:
+    return Pace(*(statistics.mean(pair) for pair in zip(astuple(one), astuple(other), strict=True)))
 
 
-async def arrive(target: Target, pace: Pace, requests_per_s: float) -> Sequence[float]:
+async def arrive(target: Target, pace: Pace, requests_per_s: float, seed: int) -> list[float]:
     """Seconds to the first token of each request. Raises RuntimeError where one is not answered."""
-    chance = random.Random(SEED)
+    chance = random.Random(seed)
     headers = {"authorization": f"Bearer {target.api_key}", "cache-control": "no-store"}
     limits = httpx.Limits(max_connections=None)
     async with httpx.AsyncClient(headers=headers, timeout=300, limits=limits) as client, asyncio.TaskGroup() as group:

@@ -2,10 +2,11 @@
 
 All requests of a batch share each step, and the prompts that came during the last step are computed in the next one
 (Agrawal et al., 2024, "Taming throughput-latency tradeoff in LLM inference with Sarathi-Serve"). What a step takes is
-read from the profile: time between tokens grows in a line with the batch, and the first token of a request alone is one
-step, its prompt, and the way to the engine and back. The way keeps nobody else waiting, so the largest batch tells it
-from the prompt: had all of it been the engine's work, fewer requests would have been answered. Requests come as a Poisson process and engines get
-equal parts of them: routing by load or by prefix does better, bursts and lengths with heavier tails do worse.
+read from the profile: time between tokens grows in a line with the batch, and the first token of a request alone is
+one step, its prompt, and the way to the engine and back. The way keeps nobody else waiting, so the largest batch tells
+it from the prompt: had all of it been the engine's work, fewer requests would have been answered. Requests come as a
+Poisson process and engines get equal parts of them: routing by load or by prefix does better, bursts and lengths with
+heavier tails do worse.
 """
 
 import heapq

@@ -114,7 +114,7 @@ def _why(name: str, best: Figures, base: Figures, target: Target, measurement: M
     told = {
         "latency": (
             f"It answers one stream with {measurement.answer_tokens} tokens in {answer_s(best, measurement):.2f} s, "
-            f"the baseline in {answer_s(base, measurement):.2f} s."
+            f"the baseline in {answer_s(base, measurement):.2f} s.{_doubt(best, base)}"
         ),
         "memory": (
             f"Its engine takes {best.peak_memory_bytes / GIB:.2f} GiB at its highest, "
@@ -125,6 +125,17 @@ def _why(name: str, best: Figures, base: Figures, target: Target, measurement: M
     if (than := best.score_difference) is not None:
         told += f" Its score is {than.mean:+.3f} to the baseline's ({than.low:+.3f} … {than.high:+.3f})."
     return told
+
+
+def _doubt(best: Figures, base: Figures) -> str:
+    """A machine's hours differ by more than a study's rounds do: what not even these tell apart is no lead."""
+    ours, theirs = best.at(1).tokens_per_second, base.at(1).tokens_per_second
+    if ours.low > theirs.high:
+        return ""
+    return (
+        f" Their rounds overlap ({ours.low:.1f} to {ours.high:.1f} and {theirs.low:.1f} to {theirs.high:.1f} tokens a "
+        "second), so that may be chance."
+    )
 
 
 def _of(check: Check) -> str:

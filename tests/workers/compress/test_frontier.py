@@ -24,7 +24,7 @@ MEASUREMENT = Measurement(streams=(1, 32))
 def variant(name: str, *, score: float, speed: float, gib: float = 1.0, many: float = 100.0, ttft: float = 50.0):
     def load(streams: int, rate: float) -> LoadFigures:
         of = {"ttft_ms": Spread(median=ttft, low=ttft - 5, high=ttft + 5)}
-        rates = Spread(median=rate, low=rate, high=rate)
+        rates = Spread(median=rate, low=rate - 2, high=rate + 2)
         return LoadFigures(streams=streams, tokens_per_second=rates, joules_per_token=0.5, **of)
 
     def around(mean: float) -> Interval:
@@ -79,6 +79,13 @@ def test_a_variant_that_is_best_with_many_streams_only_is_on_the_frontier_too():
 )
 def test_the_best_that_keeps_the_constraints_is_recommended(target: Any, constraints: dict, chosen: str):
     assert recommend(ALL, target, Constraints(**constraints), MEASUREMENT).variant == chosen
+
+
+def test_a_lead_that_lies_within_the_rounds_is_told_as_such():
+    near = variant("near", score=0.5, speed=22)
+    told = "Their rounds overlap (20.0 to 24.0 and 18.0 to 22.0 tokens a second), so that may be chance."
+    assert told in recommend([BASE, near], "latency", Constraints(), MEASUREMENT).reason
+    assert "overlap" not in recommend([BASE, near, FAST], "latency", Constraints(), MEASUREMENT).reason
 
 
 def test_where_nothing_keeps_them_the_nearest_is_told_and_none_recommended():
