@@ -14,6 +14,8 @@ from gateway.routing.fleet import Fleet
 
 FIRST_GUESS_S = 1.0
 SMOOTHING = 1 / 8
+MOST_TENANTS = 20_000
+"""So many are remembered; with one more, those that have no request here are forgotten."""
 REFUSALS = ("gateway_full", "tenant_full", "waited_too_long", "deadline")
 
 
@@ -71,6 +73,8 @@ class EngineQueue:
         """
         use = self.tenants.get(tenant)
         if use is None:
+            if len(self.tenants) >= MOST_TENANTS:
+                self._forget_the_idle()
             use = self.tenants[tenant] = TenantUse()
         return Place(self._pool_of(card), use, card.name, tenant, tokens, priority, deadline)
 
@@ -84,6 +88,10 @@ class EngineQueue:
         if pool is None:
             pool = self._pools[base] = _Pool(base, self._fleet, self._settings, self._metrics)
         return pool
+
+    def _forget_the_idle(self) -> None:
+        waiting = {tenant for of_pool in self.waiting().values() for tenant in of_pool}
+        self.tenants = {name: use for name, use in self.tenants.items() if use.in_flight or name in waiting}
 
     def _on_news_of_engines(self) -> None:
         for pool in self._pools.values():

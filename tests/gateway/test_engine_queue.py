@@ -13,7 +13,7 @@ from contracts.openai import CompletionRequest
 from contracts.settings import GatewaySettings, QueueSettings
 from gateway.metrics import Metrics
 from gateway.queueing.deadline import NO_DEADLINE, Deadline
-from gateway.queueing.queue import EngineQueue, TenantUse
+from gateway.queueing.queue import MOST_TENANTS, EngineQueue, TenantUse
 from gateway.routing.acquaintances import Acquaintances
 from gateway.routing.demand import Demand
 from gateway.routing.fleet import Fleet
@@ -342,3 +342,17 @@ async def test_a_timeout_that_is_no_time_is_refused(given: bytes):
     with pytest.raises(InvalidValue) as error:
         Deadline.of({b"x-request-timeout": given})
     assert error.value.param == "x-request-timeout"
+
+
+async def test_tenants_without_requests_are_forgotten_before_they_are_too_many(redis):
+    async with traffic_with(redis) as traffic:
+        await traffic.engine(capacity=1)
+        await traffic.ask("served", tenant="busy")
+        await traffic.ask("queued", tenant="patient")
+        for number in range(3 * MOST_TENANTS):
+            traffic.queue.place(CARD, tenant=f"passer-by-{number}", tokens=10)
+            assert len(traffic.queue.tenants) <= MOST_TENANTS
+
+        assert traffic.queue.tenants["busy"].in_flight == 1
+        await traffic.end("served")
+        assert traffic.queue.tenants["patient"].in_flight == 1
