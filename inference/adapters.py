@@ -12,6 +12,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from contracts.models import ModelCard
+from inference.copies import copy_of
 from inference.load import read_adapters_in_flight
 from inference.model_files import check_adapter
 from inference.residency import Resident, Step, next_step
@@ -53,7 +54,7 @@ class AdapterSet:
         models: ModelRepository,
         artifacts: ArtifactStore,
         demand: DemandStore,
-        folder: Path,
+        weights_dir: Path,
         client: httpx.AsyncClient,
         *,
         places: int,
@@ -64,7 +65,7 @@ class AdapterSet:
         self._models = models
         self._artifacts = artifacts
         self._demand = demand
-        self._folder = folder
+        self._weights_dir = weights_dir
         self._client = client
         self._places = places
         self._max_rank = max_rank
@@ -161,7 +162,7 @@ class AdapterSet:
 
     async def _fetch(self, card: ModelCard) -> Path | None:
         """The adapter's folder on this machine, checked; None where there is none to be had."""
-        folder = self._folder / card.digest.replace(":", "-")
+        folder = copy_of(card.digest, self._weights_dir, "adapters")
         try:
             await asyncio.to_thread(self._artifacts.download_model, card.weights, folder, digest=card.digest)
             await asyncio.to_thread(check_adapter, folder, base=self._base, max_rank=self._max_rank)

@@ -21,6 +21,7 @@ from contracts.settings import Settings
 from inference.adapters import AdapterSet, Announce
 from inference.catalogue import Catalogue, CatalogueError, CatalogueModel
 from inference.command import EngineCommand, build_command, find_device
+from inference.copies import LocalCopies
 from inference.lease import RENEWALS_PER_TTL, LeaseHolder
 from inference.load import read_load
 from inference.process import EngineFailed, EngineProcess
@@ -64,6 +65,7 @@ class Agent:
         *,
         leases: LeaseStore,
         adapters: AdapterSet,
+        copies: LocalCopies,
         models: ModelRepository,
         redis: Redis,
         client: httpx.AsyncClient,
@@ -72,6 +74,7 @@ class Agent:
         self._command = command
         self._settings = settings.engine
         self._adapters = adapters
+        self._copies = copies
         self._models = models
         self._redis = redis
         self._client = client
@@ -132,12 +135,19 @@ class Agent:
     async def _follow_registry(self, stop: asyncio.Event) -> None:
         pause_s: float | None = None
         while True:
+            await self._remove_copies()
             poll_s = self._settings.adapter_poll_s
             await _wait(self._adapters_changed, poll_s if pause_s is None else min(pause_s, poll_s))
             self._adapters_changed.clear()  # before the look: what changes during it is looked at again
             if await self._is_withdrawn():
+                await self._remove_copies()
                 stop.set()
             pause_s = await self._reconcile_adapters(announce=lambda: self._lease.renew(announce=True))
+
+    async def _remove_copies(self) -> None:
+        """Of deleted models. vLLM has in memory what it serves."""
+        with suppress(SQLAlchemyError):
+            await asyncio.to_thread(self._copies.tidy)
 
     async def _is_withdrawn(self) -> bool:
         """Whether the model was deleted: a job had made it, and its owner wants it no longer."""
@@ -257,12 +267,13 @@ async def run_agent(model: CatalogueModel, weights: Weights, settings: Settings,
     ):
         with suppress(RedisError):
             await publish_news(redis, Invalidation(kind="model", id=model.name))
+        weights_dir = settings.engine.weights_dir.expanduser()
         adapters = AdapterSet(
             model.name,
             models,
             ArtifactStore(settings.artifacts_url),
             DemandStore(redis),
-            settings.engine.weights_dir.expanduser() / "adapters",
+            weights_dir,
             client,
             places=model.engine.max_cpu_loras,
             max_rank=model.engine.max_lora_rank,
@@ -275,6 +286,7 @@ async def run_agent(model: CatalogueModel, weights: Weights, settings: Settings,
             settings,
             leases=LeaseStore(redis),
             adapters=adapters,
+            copies=LocalCopies(weights_dir, models),
             models=models,
             redis=redis,
             client=client,

@@ -5,6 +5,7 @@ from pathlib import Path
 from contracts.models import ModelCard
 from contracts.serving import ServingFileInvalid, ServingOptions
 from inference.catalogue import Catalogue, CatalogueError, CatalogueModel
+from inference.copies import copy_of
 from inference.model_files import check_model
 from inference.weights import Weights, WeightsError
 from store.artifacts import ArtifactRefused, ArtifactStore
@@ -30,7 +31,7 @@ def find_registered(name: str, catalogue: Catalogue, models: ModelRepository) ->
 
 def fetch_weights(card: ModelCard, artifacts: ArtifactStore, weights_dir: Path) -> Weights:
     """Brings the model to this machine, checked by its digest and for what it has. Raises WeightsError."""
-    folder = weights_dir.expanduser() / "made" / card.digest.replace(":", "-")
+    folder = copy_of(card.digest, weights_dir.expanduser(), "made")
     try:
         artifacts.download_model(card.weights, folder, digest=card.digest)
         check_model(folder)

@@ -45,6 +45,11 @@ class ModelRepository:
         with self._database.session() as session:
             return [_to_card(row) for row in session.scalars(select(ModelRow).order_by(ModelRow.created_at))]
 
+    def digests(self, among: Collection[str]) -> frozenset[str]:
+        """Those of the digests that a model has."""
+        with self._database.session() as session:
+            return frozenset(session.scalars(select(ModelRow.digest).where(ModelRow.digest.in_(among))))
+
     def adapters_of(self, base: str, *, named: Collection[str], newest: int) -> list[ModelCard]:
         """Those of a base model's adapters that are `named`, as far as they exist, and the `newest` of the others."""
         query = select(ModelRow).where(ModelRow.parent == base, ModelRow.kind == "adapter")

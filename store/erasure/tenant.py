@@ -99,7 +99,8 @@ def _left_of_tenant(holdings: Holdings) -> Iterable[Left]:
     for card in holdings.models:
         folder = card.digest.replace(":", "-")
         yield Left(
-            f"copies of `{card.name}` on engines' disks", f"folders `{folder}` below FLYWHEEL_ENGINE__WEIGHTS_DIR"
+            f"copies of `{card.name}` on disks of engines that do not run",
+            f"those that run delete theirs; elsewhere delete `{folder}` below FLYWHEEL_ENGINE__WEIGHTS_DIR",
         )
     yield _BACKUPS
     yield _TELEMETRY

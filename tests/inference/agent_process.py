@@ -37,6 +37,7 @@ class AgentProcess:
     ) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        self.weights_dir = folder / "models"
         self._redis_url = redis_url
         environment = {
             "PYTHONPATH": f"{ROOT}{os.pathsep}{STAND_IN}",
@@ -44,7 +45,7 @@ class AgentProcess:
             "FLYWHEEL_DATABASE_URL": database_url,
             "FLYWHEEL_ARTIFACTS_URL": artifacts_url,
             "FLYWHEEL_ENGINE__CATALOGUE": str(_catalogue(folder, places)),
-            "FLYWHEEL_ENGINE__WEIGHTS_DIR": str(folder / "models"),
+            "FLYWHEEL_ENGINE__WEIGHTS_DIR": str(self.weights_dir),
             "FLYWHEEL_ENGINE__PORT": str(self.port),
             "FLYWHEEL_ENGINE__LEASE_TTL_S": "1.5",
             **settings,

