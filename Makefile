@@ -27,7 +27,7 @@ help: ## Show this list.
 	@echo "Variables of bench-gateway: QUICK=1 (fewer and shorter rounds, under 5 minutes), ENGINE=http://127.0.0.1:8100 (a vLLM to compare with)."
 	@echo "Variables of bench-routing: QUICK=1 (engines that only simulate a prefix cache, about a minute)."
 	@echo "Variables of loadtest and its kin: PROCESSES=4 (locust sends from so many processes), SECONDS=300 (soak: shorter)."
-	@echo "Variables of simulate-fleet: QUICK=1 (small fleets, under a minute, no pictures), FAR=1 (10,000 engines, about an hour)."
+	@echo "Variables of simulate-fleet: QUICK=1 (small fleets, under a minute, no pictures), FAR=1 (10,000 engines, under two hours)."
 	@echo "Variables of prove-images: IMAGES='gateway worker' (build only these, run nothing)."
 	@echo "Variables of profile-gateway: WHAT=pass-through or cache-hit."
 

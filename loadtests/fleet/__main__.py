@@ -3,7 +3,7 @@
 The routing code and the fair queue are the gateway's own. Policies compared while engines, gateways and users grow
 together, and while the same engines get more gateways; SGLang's published comparison, again; and what a gateway pays
 for each more engine. Draws docs/images/fleet-*.svg. With `--far` instead: what is lost where a gateway knows only some
-engines, and a fleet of 10,000 engines, 1,000 gateways and a million requests (8 GiB of memory, about an hour of a
+engines, and a fleet of 10,000 engines, 1,000 gateways and a million requests (8 GiB of memory, under two hours of a
 core). Progress goes to stderr; the only line of stdout is one JSON object.
 """
 
@@ -76,7 +76,7 @@ def _tell(text: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="smaller fleets, under a minute, no pictures")
-    parser.add_argument("--far", action="store_true", help="the largest fleet instead, about an hour, no pictures")
+    parser.add_argument("--far", action="store_true", help="the largest fleet instead, under two hours, no pictures")
     arguments = parser.parse_args()
     if arguments.far:
         print(json.dumps(far()), flush=True)
