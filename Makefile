@@ -15,7 +15,7 @@ DEV := .flywheel/envs/dev/bin
 SERVICES := cli gateway engine worker
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test test-long test-two-of-each lint lock clean bench-adapters bench-evaluate bench-fairness bench-finetune bench-gateway bench-guardrails bench-plan bench-redis-cluster bench-routing bench-semantic-cache bench-shared-cpu dashboards loadtest loadtest-soak loadtest-spike loadtest-stress manifests profile-gateway prove-images sbom simulate-fleet validate-deploy
+.PHONY: help up down test test-long test-two-of-each lint lock clean bench-adapters bench-evaluate bench-fairness bench-finetune bench-gateway bench-guardrails bench-plan bench-precision bench-redis-cluster bench-routing bench-semantic-cache bench-shared-cpu dashboards loadtest loadtest-soak loadtest-spike loadtest-stress manifests profile-gateway prove-images sbom simulate-fleet validate-deploy
 
 help: ## Show this list.
 	@echo "Usage: make TARGET [VARIABLE=value]"
@@ -88,6 +88,10 @@ bench-guardrails: ## Measure what each guardrail of a key adds to a request; the
 bench-plan: ## Compare what `flywheel plan` says of a real engine with what it does; the last line is JSON.
 	@$(PYTHON) cli/bootstrap.py dev engine
 	@$(DEV)/python -m loadtests.plan
+
+bench-precision: ## Measure an engine that computes in 16 bits and one in 32 on this CPU; the last line is JSON.
+	@$(PYTHON) cli/bootstrap.py dev engine
+	@$(DEV)/python -m loadtests.precision
 
 bench-redis-cluster: ## Measure the gateway over a Redis cluster of six local nodes beside one Redis; the last line is JSON.
 	@$(PYTHON) cli/bootstrap.py dev

@@ -13,6 +13,7 @@ from contracts.serving import DRAFT_FOLDER, ServingOptions
 from contracts.settings import Settings
 from inference.adapter_layers import adapter_layers
 from inference.catalogue import CatalogueModel, EngineOptions
+from inference.precision import pick_dtype
 
 Device = Literal["cpu", "cuda"]
 GIB = 1 << 30
@@ -59,7 +60,7 @@ def build_command(
 
 def _vllm_arguments(model: CatalogueModel, weights: Path, settings: Settings, device: Device) -> list[str]:
     options, own = model.engine, ServingOptions.read(weights)
-    arguments = ["--dtype", options.dtype, "--disable-uvicorn-access-log"]
+    arguments = ["--dtype", pick_dtype(options, weights, device), "--disable-uvicorn-access-log"]
     if options.enforce_eager if own.compiled is None else not own.compiled:
         arguments.append("--enforce-eager")
     if model.task != "generate":

@@ -27,13 +27,15 @@ from cli.benchmark.load import Answer, Target, ask
 from cli.benchmark.summary import percentile
 from cli.planning.profile import Profile
 from cli.planning.stepping import Pace, first_tokens_s
+from loadtests.catalogue import write_catalogue
 from loadtests.levels import measure_level
 from tests.engine_process import EngineProcess
 from tests.gateway_process import GatewayProcess
 
 MODEL = "smollm2-135m-instruct"
 LEVELS = {1: 12, 4: 16, 16: 64}
-"""Requests at once, and how many of them."""
+"""Requests at once, and how many of them. The engine batches as many as the largest level and no more: so the plan
+supposes."""
 MAX_TOKENS = 16
 LOADS = (0.3, 0.5, 0.7)
 SHARES = (50, 90, 99)
@@ -81,7 +83,8 @@ class Rounds:
 def start(folder: Path, stack: ExitStack) -> Target:
     gateway = GatewayProcess(redis_url=stack.enter_context(ValkeyServer()).connection_url, folder=folder / "gateway")
     stack.callback(gateway.stop)
-    engine = EngineProcess(MODEL, folder, gateway.settings)
+    catalogue = write_catalogue(folder, max_num_seqs=max(LEVELS))
+    engine = EngineProcess(MODEL, folder, {**gateway.settings, "FLYWHEEL_ENGINE__CATALOGUE": str(catalogue)})
     stack.callback(engine.stop)
     key = gateway.new_key(requests_per_minute=NEVER_REACHED, tokens_per_minute=NEVER_REACHED)
     headers = {"authorization": f"Bearer {key.secret}"}
