@@ -12,7 +12,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from contracts.models import ModelCard
-from inference.copies import copy_of
+from inference.copies import LocalCopies
 from inference.load import read_adapters_in_flight
 from inference.model_files import check_adapter
 from inference.residency import Resident, Step, next_step
@@ -54,7 +54,7 @@ class AdapterSet:
         models: ModelRepository,
         artifacts: ArtifactStore,
         demand: DemandStore,
-        weights_dir: Path,
+        copies: LocalCopies,
         client: httpx.AsyncClient,
         *,
         places: int,
@@ -65,7 +65,7 @@ class AdapterSet:
         self._models = models
         self._artifacts = artifacts
         self._demand = demand
-        self._weights_dir = weights_dir
+        self._copies = copies
         self._client = client
         self._places = places
         self._max_rank = max_rank
@@ -162,7 +162,7 @@ class AdapterSet:
 
     async def _fetch(self, card: ModelCard) -> Path | None:
         """The adapter's folder on this machine, checked; None where there is none to be had."""
-        folder = copy_of(card.digest, self._weights_dir, "adapters")
+        folder = self._copies.adapter(card.digest)
         try:
             await asyncio.to_thread(self._artifacts.download_model, card.weights, folder, digest=card.digest)
             await asyncio.to_thread(check_adapter, folder, base=self._base, max_rank=self._max_rank)

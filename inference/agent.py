@@ -267,13 +267,13 @@ async def run_agent(model: CatalogueModel, weights: Weights, settings: Settings,
     ):
         with suppress(RedisError):
             await publish_news(redis, Invalidation(kind="model", id=model.name))
-        weights_dir = settings.engine.weights_dir.expanduser()
+        copies = LocalCopies(settings.engine.weights_dir.expanduser(), models)
         adapters = AdapterSet(
             model.name,
             models,
             ArtifactStore(settings.artifacts_url),
             DemandStore(redis),
-            weights_dir,
+            copies,
             client,
             places=model.engine.max_cpu_loras,
             max_rank=model.engine.max_lora_rank,
@@ -286,7 +286,7 @@ async def run_agent(model: CatalogueModel, weights: Weights, settings: Settings,
             settings,
             leases=LeaseStore(redis),
             adapters=adapters,
-            copies=LocalCopies(weights_dir, models),
+            copies=copies,
             models=models,
             redis=redis,
             client=client,

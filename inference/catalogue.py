@@ -50,7 +50,9 @@ Source = Annotated[PackageSource | FolderSource | HubSource, Field(discriminator
 class EngineOptions(_Entry):
     """vLLM's own option names (docs.vllm.ai, "Engine Arguments")."""
 
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
+        "auto", description="What it computes in; if unset 16 bits, or 32 on a CPU that has no instructions for those."
+    )
     max_num_seqs: Annotated[int, Field(ge=1)] = Field(64, description="Requests in a batch at most.")
     enforce_eager: bool = Field(False, description="Start without compiling: sooner up, slower after.")
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = Field(0.9, description="Share of a GPU's memory.")

@@ -48,6 +48,7 @@ class RunningAgent:
         self.redis = redis
         self.leases = LeaseStore(redis)
         self.stop = asyncio.Event()
+        copies = LocalCopies(weights_dir, self.models)
         arguments = python("-m", "tests.fake_engine", "--port", str(port), "--model", MODEL.name)
         self._agent = Agent(
             MODEL,
@@ -59,13 +60,13 @@ class RunningAgent:
                 self.models,
                 artifacts,
                 DemandStore(redis),
-                weights_dir,
+                copies,
                 self.client,
                 places=MODEL.engine.max_cpu_loras,
                 max_rank=MODEL.engine.max_lora_rank,
                 residence_s=settings.engine.adapter_residence_s,
             ),
-            copies=LocalCopies(weights_dir, self.models),
+            copies=copies,
             models=self.models,
             redis=redis,
             client=self.client,
