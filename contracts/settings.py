@@ -150,7 +150,9 @@ class EngineSettings(Section):
         Path("~/.cache/flywheel/models"), description="Folder that keeps base weights and adapters on this machine."
     )
     kv_cache_gib: Annotated[float, Field(gt=0)] = Field(2.0, description="KV cache of a CPU engine, in GiB.")
-    cpu_threads: PositiveInt | None = Field(None, description="Threads of a CPU engine; the core count if unset.")
+    cpu_threads: PositiveInt | None = Field(
+        None, description="Threads of a CPU engine; one for each core it may use if unset."
+    )
     lease_ttl_s: Seconds = Field(5.0, description="Seconds that a lease outlives its last renewal.")
     adapter_poll_s: Seconds = Field(5.0, description="Seconds between two looks for adapters to load.")
     adapter_residence_s: Seconds = Field(

@@ -142,7 +142,7 @@ def _environment(settings: Settings, device: Device) -> dict[str, str]:
     }
     environment.pop("VLLM_CPU_KVCACHE_SPACE", None)  # it would win over our option, and knows whole GiB only
     if device == "cpu":
-        threads = settings.engine.cpu_threads or os.cpu_count() or 1
+        threads = settings.engine.cpu_threads or len(os.sched_getaffinity(0))
         environment |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": str(threads)}
         # Who waits by spinning keeps a core from the one that is waited for, as soon as anything else runs. vLLM's
         # scheduler and its worker wait for each other so, unless one process is both: docs/performance.md, "Engines

@@ -1,15 +1,17 @@
 """`python -m loadtests.plan`: what `flywheel plan` says of a real engine, beside what that engine then does.
 
-One engine behind one gateway is measured as `flywheel bench` measures. Then requests come as the plan supposes, at
-shares of the most that it believes the engine to answer: at random (a Poisson process), whether or not earlier ones
-are answered, with answers exponentially long around the measured mean. A machine's speed changes within minutes, so
-that takes turns: the engine is measured before and after each load, and the plan is of the mean of both. All rounds
-of a load are one sample. Progress goes to stderr; the only line of stdout is one JSON object, with percentiles of the
-time to first token in milliseconds, as planned and as measured.
+One engine behind one gateway is measured as `flywheel bench` measures. It has a core to itself (so two are needed);
+gateway, Redis and client have the others, since the way to an engine is longer for who waits for its cores. Then
+requests come as the plan supposes, at shares of the most that it believes the engine to answer: at random (a Poisson
+process), whether or not earlier ones are answered, with answers exponentially long around the measured mean. A
+machine's speed changes within minutes, so that takes turns: the engine is measured before and after each load, and the
+plan is of the mean of both. All rounds of a load are one sample. Progress goes to stderr; the only line of stdout is
+one JSON object, with percentiles of the time to first token in milliseconds, as planned and as measured.
 """
 
 import asyncio
 import json
+import os
 import random
 import statistics
 import sys
@@ -81,10 +83,14 @@ class Rounds:
 
 
 def start(folder: Path, stack: ExitStack) -> Target:
+    engines_core, *others = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, others)  # children inherit them
     gateway = GatewayProcess(redis_url=stack.enter_context(ValkeyServer()).connection_url, folder=folder / "gateway")
     stack.callback(gateway.stop)
     catalogue = write_catalogue(folder, max_num_seqs=max(LEVELS))
+    os.sched_setaffinity(0, {engines_core})
     engine = EngineProcess(MODEL, folder, {**gateway.settings, "FLYWHEEL_ENGINE__CATALOGUE": str(catalogue)})
+    os.sched_setaffinity(0, others)
     stack.callback(engine.stop)
     key = gateway.new_key(requests_per_minute=NEVER_REACHED, tokens_per_minute=NEVER_REACHED)
     headers = {"authorization": f"Bearer {key.secret}"}

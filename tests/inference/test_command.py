@@ -1,6 +1,7 @@
 """vLLM's command line, from the catalogue and the settings."""
 
 import json
+import os
 import struct
 from pathlib import Path
 
@@ -33,6 +34,17 @@ def test_a_text_engine_caches_prefixes_and_takes_adapters(monkeypatch):
     assert command.environment["OMP_NUM_THREADS"] == "3"
     assert command.environment["OMP_WAIT_POLICY"] == "PASSIVE"
     assert command.environment["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0"
+
+
+def test_an_engine_takes_a_thread_for_each_core_that_it_may_use():
+    ours = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(ours)})
+    try:
+        command = build_command(TEXT, Path("/weights"), Settings(), "cpu")
+    finally:
+        os.sched_setaffinity(0, ours)
+
+    assert command.environment["OMP_NUM_THREADS"] == "1"
 
 
 def test_adapters_change_the_linear_layers_of_the_blocks_and_not_the_output(tmp_path: Path):
