@@ -16,6 +16,7 @@ import yaml
 from contracts.settings import Settings
 from deploy.checks.render import CHART, REPOSITORY, Manifest, kustomize, manifests
 from deploy.checks.settings_names import variables
+from inference.catalogue import Catalogue
 
 MADE = "# Made by `make manifests` from {}. Do not edit.\n"
 RULES = REPOSITORY / "deploy/observability/rules"
@@ -23,6 +24,21 @@ MONITORING = REPOSITORY / "k8s/components/monitoring/rules.yaml"
 WORKLOADS = ("gateway", "engine", "worker", "releases", "cli", "valkey")
 COUNTED = ("engine", "worker", "releases")
 QUANTITY = {"type": ["string", "number"], "pattern": r"^[0-9.]+(m|[KMGT]i?)?$"}
+MOUNTED = "/etc/flywheel"
+CATALOGUE = """\
+{{- if .Values.catalogue }}
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  labels:
+    app.kubernetes.io/part-of: flywheel
+  name: flywheel-catalogue
+  namespace: {{ .Release.Namespace }}
+data:
+  catalogue.yaml: |
+    {{- toYaml .Values.catalogue | nindent 4 }}
+{{- end }}
+"""
 
 
 def prometheus_rule() -> str:
@@ -50,6 +66,7 @@ def chart() -> dict[str, str]:
         if manifest["kind"] != "Namespace":  # `helm install --create-namespace` makes it
             write = _secret_template if manifest["kind"] == "Secret" else _template
             files[f"templates/{manifest['metadata']['name']}-{manifest['kind'].lower()}.yaml"] = write(manifest)
+    files["templates/flywheel-catalogue-configmap.yaml"] = CATALOGUE
     comments = {path: "" if path.endswith(".json") else MADE.format("k8s/base") for path in files}
     return {path: comments[path] + text for path, text in files.items()}
 
@@ -75,11 +92,13 @@ def _values(base: list[Manifest]) -> dict[str, Any]:
     return {
         "images": {name: _image(pods[name]["image"]) for name in WORKLOADS},
         "model": pods["engine"]["command"][-1],
+        "catalogue": {},
         # Longer than FLYWHEEL_ENGINE__START_TIMEOUT_S and FLYWHEEL_ENGINE__DRAIN_TIMEOUT_S in the settings.
         "engineStart": {"budgetSeconds": probe["failureThreshold"] * probe["periodSeconds"]},
         "engineStop": {
             "graceSeconds": workloads["engine"]["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
         },
+        "engineUpdate": {},
         "resources": {name: pods[name]["resources"] for name in WORKLOADS},
         "replicas": {name: workloads[name]["spec"]["replicas"] for name in COUNTED},
         "gateways": {"min": scaler["minReplicas"], "max": scaler["maxReplicas"]},
@@ -102,12 +121,16 @@ def _schema(values: dict[str, Any]) -> dict[str, Any]:
     }
     image = _object({"repository": {"type": "string", "minLength": 1}, "tag": {"type": "string", "minLength": 1}})
     count = {"type": "integer", "minimum": 0}
+    pods = {"type": ["integer", "string"], "pattern": "^[0-9]+%$"}
+    catalogue = Catalogue.model_json_schema()
     schema = _object(
         {
             "images": _object(dict.fromkeys(values["images"], image)),
             "model": {"type": "string", "minLength": 1},
+            "catalogue": {"anyOf": [{"type": "object", "maxProperties": 0}, {"$ref": "#/$defs/Catalogue"}]},
             "engineStart": _object({"budgetSeconds": {"type": "integer", "minimum": 60}}),
             "engineStop": _object({"graceSeconds": count}),
+            "engineUpdate": _object(dict.fromkeys(("maxSurge", "maxUnavailable"), pods)),
             "resources": _object(dict.fromkeys(values["resources"], resources)),
             "replicas": _object(dict.fromkeys(values["replicas"], count)),
             "gateways": _object({"min": {"type": "integer", "minimum": 1}, "max": {"type": "integer", "minimum": 1}}),
@@ -115,14 +138,16 @@ def _schema(values: dict[str, Any]) -> dict[str, Any]:
             "tolerations": _object({key: {"type": "array"} for key in values["tolerations"]}),
             "settings": {
                 "type": "object",
-                "propertyNames": {"enum": sorted(variables(Settings))},
+                # Others' variables, for example HF_ENDPOINT or HTTPS_PROXY, are theirs to check.
+                "propertyNames": {"anyOf": [{"enum": sorted(variables(Settings))}, {"not": {"pattern": "^FLYWHEEL_"}}]},
                 "additionalProperties": {"type": "string"},
             },
             "secrets": _object({key: {"type": "string"} for key in values["secrets"]}),
             "files": _object({"size": QUANTITY, "class": {"type": "string"}}),
         }
     )
-    return {"$schema": "http://json-schema.org/draft-07/schema#", **schema}
+    definitions = catalogue.pop("$defs") | {"Catalogue": catalogue}
+    return {"$schema": "http://json-schema.org/draft-07/schema#", **schema, "$defs": definitions}
 
 
 def _object(properties: dict[str, Any]) -> dict[str, Any]:
@@ -138,11 +163,19 @@ def _template(manifest: Manifest) -> str:
         manifest["spec"]["minReplicas"] = places.put("{{ .Values.gateways.min }}")
         manifest["spec"]["maxReplicas"] = places.put("{{ .Values.gateways.max }}")
     if kind == "ConfigMap":
-        manifest["data"] = places.put_block("{{- toYaml .Values.settings | nindent 2 }}")
+        manifest["data"] = places.put_block(
+            "{{- toYaml .Values.settings | nindent 2 }}\n  {{- if .Values.catalogue }}\n"
+            f"  FLYWHEEL_ENGINE__CATALOGUE: {MOUNTED}/catalogue.yaml\n  {{{{- end }}}}"
+        )
     if kind == "PersistentVolumeClaim":
         manifest["spec"]["resources"]["requests"]["storage"] = places.put("{{ .Values.files.size }}")
         manifest["spec"]["storageClassName"] = places.put_line(
             "{{- with .Values.files.class }}\n  storageClassName: {{ . }}\n  {{- end }}"
+        )
+    if name == "engine" and kind == "Deployment":
+        manifest["spec"]["strategy"] = places.put_line(
+            "{{- with .Values.engineUpdate }}\n  strategy:\n    rollingUpdate: {{- toYaml . | nindent 6 }}\n"
+            "  {{- end }}"
         )
     if name in COUNTED and "replicas" in manifest.get("spec", {}):
         manifest["spec"]["replicas"] = places.put(f"{{{{ .Values.replicas.{name} }}}}")
@@ -175,11 +208,22 @@ def _open_pod(template: Manifest, name: str, places: "_Places") -> None:
                 f"{{{{- with .Values.{option}.{name} }}}}\n      {option}: {{{{- toYaml . | nindent 8 }}}}\n"
                 "      {{- end }}"
             )
+        # Workers read it where they run studies.
+        mount = ("mountPath: " + MOUNTED, "name: catalogue", "readOnly: true")
+        container["volumeMounts"].append(_if_catalogue(places, 8, *mount))
+        pod["volumes"].append(_if_catalogue(places, 6, "configMap: {name: flywheel-catalogue}", "name: catalogue"))
     if "envFrom" in container:
         # Kustomize names a ConfigMap by its content; here a changed one restarts pods by its sum.
         template["metadata"]["annotations"] = {
-            "flywheel/settings": places.put("{{ toJson .Values.settings | sha256sum }}")
+            "flywheel/settings": places.put("{{ list .Values.settings .Values.catalogue | toJson | sha256sum }}")
         }
+
+
+def _if_catalogue(places: "_Places", indent: int, *lines: str) -> str:
+    """An item of a list that is there if installations bring a catalogue; `indent` spaces stand before it."""
+    spaces = " " * indent
+    item = f"\n{spaces}  ".join(lines)
+    return places.put_line(f"{{{{- if .Values.catalogue }}}}\n{spaces}- {item}\n{spaces}{{{{- end }}}}")
 
 
 def _secret_template(secret: Manifest) -> str:

@@ -13,8 +13,8 @@ from tests.processes import ROOT
 OBSERVABILITY = ("prometheus", "grafana", "otel-collector")
 GPU = ("engine-gpu", "worker-gpu")
 DEV = ("gateway-dev", "worker-dev")
-OURS = ("migrate", "engine", "engine-embeddings", "gateway", "worker", "releases", "cli", *GPU, *DEV)
-PROFILES = ("dev", "embeddings", "gpu", "observability", "postgres", "tools")
+OURS = ("migrate", "engine", "engine-embeddings", "gateway", "worker", "study-worker", "releases", "cli", *GPU, *DEV)
+PROFILES = ("dev", "embeddings", "gpu", "observability", "postgres", "studies", "tools")
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_named_volumes_are_declared_and_state_is_shared(services: dict[str, Any]
     assert {name for name in mounted if not name.startswith("./")} == declared
     assert all((ROOT / name).exists() for name in mounted if name.startswith("./"))
     assert all("state" in mounts[name] for name in OURS)
-    assert all("weights" in mounts[name] for name in ("engine", "engine-embeddings", "worker", *GPU))
+    assert all("weights" in mounts[name] for name in ("engine", "engine-embeddings", "worker", "study-worker", *GPU))
 
 
 def test_only_gateway_and_charts_can_be_reached_and_from_this_machine_alone(services: dict[str, Any]) -> None:
@@ -86,7 +86,7 @@ def test_docker_compose_accepts_it(profiles: tuple[str, ...]) -> None:
 
 def test_secrets_reach_only_those_who_need_them_and_are_in_no_variable(services: dict[str, Any]) -> None:
     holders = {name for name, service in services.items() if "FLYWHEEL_AUTH__PEPPER" in service.get("secrets", [])}
-    assert holders == {"gateway", "cli", "worker", "worker-gpu", *DEV}
+    assert holders == {"gateway", "cli", "worker", "study-worker", "worker-gpu", *DEV}
     assert all(not services[name]["secrets"] for name in OBSERVABILITY)
     variables_set = {variable for service in services.values() for variable in service.get("environment", {})}
     assert not variables_set & {"FLYWHEEL_AUTH__PEPPER", "FLYWHEEL_DATABASE_URL", "POSTGRES_PASSWORD"}

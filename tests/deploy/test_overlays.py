@@ -13,7 +13,7 @@ from cli.evaluation.spec import read_spec
 from contracts.settings import Settings
 from deploy.checks.manifests import check_schemas, value_files, values
 from deploy.checks.network import Network, Peer
-from deploy.checks.render import KUSTOMIZATIONS, RenderFailed, helm, lint, pod_template
+from deploy.checks.render import CHART, KUSTOMIZATIONS, RenderFailed, helm, lint, pod_template
 from deploy.checks.settings_names import variables
 from gateway.__main__ import SHUTDOWN_GRACE_S
 from inference.catalogue import Catalogue
@@ -111,6 +111,25 @@ def test_values_of_the_chart_arrive_where_they_belong() -> None:
     assert find(chart, "PersistentVolumeClaim", "flywheel-files")["spec"]["storageClassName"] == "shared"
 
 
+def test_a_catalogue_reaches_engines_and_workers_and_a_changed_one_restarts_them() -> None:
+    told = values(CHART / "../values/gpu.yaml")
+    chart = helm(told)
+    catalogue = find(chart, "ConfigMap", "flywheel-catalogue")["data"]["catalogue.yaml"]
+    engine = find(chart, "Deployment", "engine")
+    Catalogue.model_validate(yaml.safe_load(catalogue)).require(container(engine)["command"][-1])
+    folder, file = settings(chart, engine)["FLYWHEEL_ENGINE__CATALOGUE"].rsplit("/", 1)
+    assert file == "catalogue.yaml"
+    for workload in (engine, find(chart, "Deployment", "worker")):
+        (volume,) = (each for each in container(workload)["volumeMounts"] if each["mountPath"] == folder)
+        volumes = workload["spec"]["template"]["spec"]["volumes"]
+        assert {"name": volume["name"], "configMap": {"name": "flywheel-catalogue"}} in volumes
+    assert engine["spec"]["strategy"] == {"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}
+
+    told["catalogue"]["models"][0]["context_length"] = 4096
+    restarted = find(helm(told), "Deployment", "engine")
+    assert restarted["spec"]["template"]["metadata"] != engine["spec"]["template"]["metadata"]
+
+
 @pytest.mark.parametrize("file", value_files(), ids=lambda file: file.stem)
 def test_files_of_values_are_taken_by_the_chart(file: Path) -> None:
     assert lint(values(file)) == []
@@ -128,8 +147,9 @@ def test_the_linter_finds_a_value_that_the_chart_does_not_know() -> None:
         {"secrets": {"existing": "mine"}, "settings": {"FLYWHEEL_REDIS_UR": "redis://elsewhere"}},
         {"secrets": {"existing": "mine"}, "replicas": {"engine": "many"}},
         {"secrets": {"existing": "mine"}, "modle": "qwen3-8b"},
+        {"secrets": {"existing": "mine"}, "catalogue": {"models": [{"name": "qwen3-8b", "context_length": 32768}]}},
     ],
-    ids=["no secrets", "unknown setting", "wrong type", "unknown value"],
+    ids=["no secrets", "unknown setting", "wrong type", "unknown value", "a model without weights"],
 )
 def test_the_chart_refuses_values_that_cannot_be_meant(wrong: dict[str, Any]) -> None:
     with pytest.raises(RenderFailed):
