@@ -58,8 +58,8 @@ lint: ## Check style, types and the direction of imports.
 	@$(DEV)/lint-imports
 	@$(DEV)/mypy
 
-lock: ## Choose the packages' versions anew and write locks/.
-	@$(PYTHON) -m cli.lock
+lock: ## Choose the packages' versions anew and write locks/. KEEP=1 keeps those that still fit.
+	@$(PYTHON) -m cli.lock $(if $(KEEP),--keep)
 
 bench-gateway: ## Measure the gateway beside its peers; the last line is JSON.
 	@$(PYTHON) cli/bootstrap.py dev peers

@@ -1,8 +1,10 @@
-"""Chooses versions anew and writes them, with hashes, to locks/: `python3.11 -m cli.lock [SERVICE…]`.
+"""Chooses versions and writes them, with hashes, to locks/: `python3.11 -m cli.lock [--keep] [SERVICE…]`.
 
-The locks name no package registry: each machine takes the packages from where its own settings say.
+The newest that fit, or with `--keep` those that are locked already, where they still fit. The locks name no package
+registry: each machine takes the packages from where its own settings say.
 """
 
+import argparse
 import subprocess
 import sys
 import time
@@ -30,28 +32,33 @@ PLATFORM = ["--python-version", "3.11", "--python-platform", "x86_64-manylinux_2
 FORM = ["--generate-hashes", "--no-emit-index-url", "--no-emit-find-links", "--no-header", "--no-annotate", "--quiet"]
 
 
-def lock(service: str, bootstrap: Bootstrap) -> None:
+def lock(service: str, bootstrap: Bootstrap, *, keep: bool) -> None:
     """Writes locks/<service>.txt. Raises CalledProcessError when no versions fit together."""
     sources = bootstrap.package_sources()
     if service.endswith("-cuda"):
         sources = PackageSources(sources.index_url)  # a folder of wheels may hold a torch for CPUs, which would win
-    command = [str(bootstrap.uv), "pip", "compile", *SELECTIONS[service], *PLATFORM, *FORM, "--upgrade"]
+    command = [str(bootstrap.uv), "pip", "compile", *SELECTIONS[service], *PLATFORM, *FORM]
+    if not keep:
+        command.append("--upgrade")
     if service in CPU_TORCH_SERVICES and not sources.offer_torch():
         command += ["--torch-backend", "cpu"]
     command += ["--output-file", f"locks/{service}.txt"]
     subprocess.run(command, cwd=REPOSITORY, env=uv_settings(sources), check=True, stdout=subprocess.DEVNULL)
 
 
-def main(services: Sequence[str]) -> int:
-    if unknown := set(services) - set(SELECTIONS):
-        print(f"error: no such lock: {', '.join(sorted(unknown))}; there are {', '.join(SELECTIONS)}", file=sys.stderr)
-        return 2
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python3.11 -m cli.lock")
+    parser.add_argument("--keep", action="store_true", help="keep the versions that are locked, where they still fit")
+    parser.add_argument("service", nargs="*", help=f"all, or some of: {', '.join(SELECTIONS)}")
+    told = parser.parse_args(arguments)
+    if unknown := set(told.service) - set(SELECTIONS):
+        parser.error(f"no such lock: {', '.join(sorted(unknown))}")
     bootstrap = Bootstrap()
     try:
         bootstrap.make_tools()
-        for service in services or SELECTIONS:
+        for service in told.service or SELECTIONS:
             started_at = time.monotonic()
-            lock(service, bootstrap)
+            lock(service, bootstrap, keep=told.keep)
             print(f"  locks/{service}.txt written in {time.monotonic() - started_at:.1f} s", flush=True)
     except BootstrapError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -29,7 +29,8 @@ class ArtifactStore:
     """Paths are relative to the store's URL, for example `models/ft:…/adapter_model.safetensors`."""
 
     def __init__(self, url: str) -> None:
-        self._filesystem, root = fsspec.core.url_to_fs(url)
+        # A listing that fsspec remembers does not know what other services have written and deleted since.
+        self._filesystem, root = fsspec.core.url_to_fs(url, use_listings_cache=False)
         self._root = str(root).rstrip("/")
 
     def write(self, path: str, source: BinaryIO) -> None:

@@ -21,6 +21,7 @@ from store.redis_clients import async_redis
 from tests.fake_engine.process import FakeEngineProcess
 from tests.gateway_process import GatewayProcess
 from tests.postgres_process import PostgresProcess
+from tests.s3_server import S3Server
 
 LEASE_TTL_S = 600.0
 
@@ -65,6 +66,21 @@ def database(tmp_path: Path) -> Iterator[Database]:
 @pytest.fixture
 def artifacts(tmp_path: Path) -> ArtifactStore:
     return ArtifactStore(f"file://{tmp_path}/artifacts")
+
+
+@pytest.fixture(scope="session")
+def _session_s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    server = S3Server(log=tmp_path_factory.mktemp("s3") / "server.log")
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def s3(_session_s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
+    """A real server, the same for the whole run, that this process and its children find."""
+    for name, value in _session_s3.settings.items():
+        monkeypatch.setenv(name, value)
+    return _session_s3
 
 
 @pytest.fixture(scope="session")

@@ -2,9 +2,26 @@ import io
 from pathlib import Path
 from threading import Thread
 
+import fsspec
 import pytest
 
+from contracts.identifiers import new_id
 from store.artifacts import ArtifactRefused, ArtifactStore, DigestMismatch, folder_digest
+from tests.s3_server import BUCKET
+
+
+@pytest.fixture(params=["file", "s3"])
+def artifacts(request: pytest.FixtureRequest, tmp_path: Path) -> ArtifactStore:
+    """In a folder and in a bucket."""
+    if request.param == "file":
+        return ArtifactStore(f"file://{tmp_path}/artifacts")
+    request.getfixturevalue("s3")
+    return ArtifactStore(f"s3://{BUCKET}/{new_id('test')}")
+
+
+@pytest.fixture
+def in_a_folder(tmp_path: Path) -> ArtifactStore:
+    return ArtifactStore(f"file://{tmp_path}/artifacts")
 
 
 @pytest.fixture
@@ -112,12 +129,19 @@ def test_a_folder_appears_whole_or_not_at_all(artifacts: ArtifactStore, adapter:
     download.join()
 
 
-@pytest.mark.parametrize(
-    "name", ["pytorch_model.bin", "modeling.py", "nested/weights.pt", "a.pkl", "weights", "a\nb.json"]
-)
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "modeling.py", "nested/weights.pt", "a.pkl", "weights"])
 def test_a_model_with_a_file_that_could_run_code_never_reaches_this_machine(
     artifacts: ArtifactStore, adapter: Path, tmp_path: Path, name: str
 ) -> None:
+    refuses(artifacts, adapter, tmp_path, name)
+
+
+def test_nor_does_a_name_with_a_control_character(in_a_folder: ArtifactStore, adapter: Path, tmp_path: Path) -> None:
+    """moto's server knows no such names."""
+    refuses(in_a_folder, adapter, tmp_path, "a\nb.json")
+
+
+def refuses(artifacts: ArtifactStore, adapter: Path, tmp_path: Path, name: str) -> None:
     (adapter / name).write_bytes(b"x")
     digest = artifacts.upload_folder(adapter, "models/ftjob-1")
     with pytest.raises(ArtifactRefused, match="a model"):
@@ -125,13 +149,34 @@ def test_a_model_with_a_file_that_could_run_code_never_reaches_this_machine(
     assert not (tmp_path / "engine").exists()
 
 
-def test_links_are_neither_stored_nor_followed(artifacts: ArtifactStore, adapter: Path, tmp_path: Path) -> None:
+def test_links_are_neither_stored_nor_followed(in_a_folder: ArtifactStore, adapter: Path, tmp_path: Path) -> None:
     secret = tmp_path / "secret.json"
     secret.write_text("{}")
-    digest = artifacts.upload_folder(adapter, "models/ftjob-1")
+    digest = in_a_folder.upload_folder(adapter, "models/ftjob-1")
     (tmp_path / "artifacts/models/ftjob-1/link.json").symlink_to(secret)
     with pytest.raises(ArtifactRefused, match="link"):
-        artifacts.download_model("models/ftjob-1", tmp_path / "engine", digest=digest)
+        in_a_folder.download_model("models/ftjob-1", tmp_path / "engine", digest=digest)
     (adapter / "link.json").symlink_to(secret)
     with pytest.raises(ArtifactRefused, match="link"):
-        artifacts.upload_folder(adapter, "models/ftjob-2")
+        in_a_folder.upload_folder(adapter, "models/ftjob-2")
+
+
+@pytest.mark.usefixtures("s3")
+def test_what_others_write_into_a_bucket_and_delete_is_seen() -> None:
+    """No listing is remembered: gateways, workers and engines share the bucket."""
+    others = fsspec.filesystem("s3", skip_instance_cache=True)
+    folder = new_id("test")
+    artifacts = ArtifactStore(f"s3://{BUCKET}/{folder}")
+    artifacts.write("models/a/config.json", io.BytesIO(b"{}"))
+    assert artifacts.files("models/a") == ["models/a/config.json"]
+    assert artifacts.size("models/b") == 0
+
+    for name in ("a/pytorch_model.bin", "b/config.json"):
+        others.pipe(f"{BUCKET}/{folder}/models/{name}", b"12345")
+
+    assert artifacts.files("models/a") == ["models/a/config.json", "models/a/pytorch_model.bin"]
+    assert artifacts.size("models/b") == 5
+    with pytest.raises(ArtifactRefused):
+        artifacts.check_model("models/a")
+    others.rm(f"{BUCKET}/{folder}/models/b/config.json")
+    assert artifacts.files("models/b") == []
