@@ -24,6 +24,7 @@ from contracts.errors import (
     ServiceUnavailable,
     UnknownParameter,
 )
+from store.artifacts import ArtifactsUnavailable
 
 log = structlog.get_logger(__name__)
 
@@ -34,6 +35,7 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(EdgeLimitExceeded, _on_edge_limit)
     app.add_exception_handler(SQLAlchemyError, _on_database_error)
+    app.add_exception_handler(ArtifactsUnavailable, _on_artifacts_away)
     app.add_exception_handler(Exception, _on_unexpected)
 
 
@@ -85,6 +87,11 @@ async def _on_edge_limit(_request: Request, _error: Exception) -> JSONResponse:
 async def _on_database_error(_request: Request, error: Exception) -> JSONResponse:
     log.error("database failed", exc_info=error)
     return respond(ServiceUnavailable("The database cannot be reached at the moment.", retry_after_s=5))
+
+
+async def _on_artifacts_away(_request: Request, error: Exception) -> JSONResponse:
+    log.error("artifact store away", exc_info=error)
+    return respond(ServiceUnavailable("Files cannot be reached at the moment.", retry_after_s=5))
 
 
 async def _on_unexpected(_request: Request, error: Exception) -> JSONResponse:

@@ -1,14 +1,16 @@
 """The artifact store: files by path, in a folder or in S3, through fsspec."""
 
+import errno
 import hashlib
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import fsspec
+from fsspec.utils import get_protocol
 
 CHUNK_BYTES = 1 << 20
 
@@ -25,33 +27,67 @@ class DigestMismatch(ArtifactRefused):
     """An artifact is not what its digest says: it was changed or cut short."""
 
 
+class ArtifactsUnavailable(ConnectionError):
+    """The store does not answer; a little later it may."""
+
+
+AWAY = frozenset(
+    {
+        *(errno.EIO, errno.EREMOTEIO, errno.ESTALE, errno.EAGAIN, errno.EBUSY, errno.ETIMEDOUT, errno.EPIPE),
+        *(errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EHOSTUNREACH),
+    }
+)
+"""EIO is also what s3fs makes of an S3 error that it has tried again in vain, EREMOTEIO and EBUSY of 500 and 503."""
+S3_CLIENT_ERRORS = frozenset({("botocore.exceptions", "BotoCoreError"), ("aiohttp.client_exceptions", "ClientError")})
+OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    "file": {"auto_mkdir": True},
+    # What does not answer is given up in seconds: gateways wait in threads that others need too.
+    "s3": {"config_kwargs": {"retries": {"max_attempts": 2, "mode": "standard"}}},
+}
+
+
+@contextmanager
+def _reached() -> Iterator[None]:
+    """Raises ArtifactsUnavailable for whatever else is raised where the store is away."""
+    try:
+        yield
+    except Exception as error:
+        kinds = {(kind.__module__, kind.__name__) for kind in type(error).__mro__}
+        is_away = isinstance(error, (ConnectionError, TimeoutError)) or getattr(error, "errno", None) in AWAY
+        if is_away or kinds & S3_CLIENT_ERRORS:
+            raise ArtifactsUnavailable(f"The artifact store is away: {error}") from error
+        raise
+
+
 class ArtifactStore:
-    """Paths are relative to the store's URL, for example `models/ft:…/adapter_model.safetensors`."""
+    """Paths are relative to the store's URL, for example `models/ft:…/adapter_model.safetensors`.
+
+    All of it raises ArtifactsUnavailable.
+    """
 
     def __init__(self, url: str) -> None:
+        options = OPTIONS.get(get_protocol(url), {})
         # A listing that fsspec remembers does not know what other services have written and deleted since.
-        self._filesystem, root = fsspec.core.url_to_fs(url, use_listings_cache=False)
+        self._filesystem, root = fsspec.core.url_to_fs(url, use_listings_cache=False, **options)
         self._root = str(root).rstrip("/")
 
+    @_reached()
     def write(self, path: str, source: BinaryIO) -> None:
         """Replaces the artifact at `path` by what `source` holds from its current position on."""
-        target = self._absolute(path)
-        self._filesystem.makedirs(target.rpartition("/")[0], exist_ok=True)
-        with self._filesystem.open(target, "wb") as out:
+        with self._filesystem.open(self._absolute(path), "wb") as out:
             shutil.copyfileobj(source, out, CHUNK_BYTES)
 
     def read(self, path: str) -> Iterator[bytes]:
-        """The artifact in chunks. Raises FileNotFoundError."""
-        with self._filesystem.open(self._absolute(path), "rb") as source:
-            while chunk := source.read(CHUNK_BYTES):
-                yield chunk
+        """The artifact in chunks. Raises FileNotFoundError at once."""
+        return self._chunks(self._open(path))
 
     @contextmanager
     def open(self, path: str) -> Iterator[BinaryIO]:
         """The artifact, to be read in whatever parts. Raises FileNotFoundError."""
-        with self._filesystem.open(self._absolute(path), "rb") as source:
+        with _reached(), self._open(path) as source:
             yield source
 
+    @_reached()
     def files(self, path: str) -> list[str]:
         """Paths of all artifacts below a folder, or the artifact's own; empty if there is none."""
         target = self._absolute(path)
@@ -59,14 +95,16 @@ class ArtifactStore:
         return sorted(name[len(self._root) :].lstrip("/") for name in found)
 
     def lines(self, path: str) -> Iterator[bytes]:
-        with self._filesystem.open(self._absolute(path), "rb") as source:
+        with _reached(), self._open(path) as source:
             yield from source
 
+    @_reached()
     def delete(self, path: str) -> None:
         """Deletes an artifact or a folder of them; nothing happens if there is none."""
         if self._filesystem.exists(self._absolute(path)):
             self._filesystem.rm(self._absolute(path), recursive=True)
 
+    @_reached()
     def check_model(self, path: str) -> None:
         """Raises ArtifactRefused where a stored model has files that must never be loaded. Costs a listing."""
         root = self._absolute(path)
@@ -80,11 +118,13 @@ class ArtifactStore:
         self.check_model(path)
         self.download_folder(path, folder, digest=digest)
 
+    @_reached()
     def size(self, path: str) -> int:
         """Bytes of an artifact, or of all below a folder; 0 if there is none."""
         target = self._absolute(path)
         return int(self._filesystem.du(target)) if self._filesystem.exists(target) else 0
 
+    @_reached()
     def upload_folder(self, folder: Path, path: str) -> str:
         """Stores every file of `folder` under `path` and returns the digest of the whole. Raises ArtifactRefused for
         a symbolic link."""
@@ -94,6 +134,7 @@ class ArtifactStore:
                 self.write(f"{path}/{name}", source)
         return folder_digest(folder)
 
+    @_reached()
     def download_folder(self, path: str, folder: Path, *, digest: str) -> None:
         """Brings a stored folder to this machine and checks it. An intact copy that is there already is kept.
 
@@ -113,6 +154,16 @@ class ArtifactStore:
             except OSError:  # another process brought it in this moment
                 if folder_digest(folder) != digest:
                     raise
+
+    @_reached()
+    def _open(self, path: str) -> BinaryIO:
+        source: BinaryIO = self._filesystem.open(self._absolute(path), "rb")
+        return source
+
+    def _chunks(self, opened: BinaryIO) -> Iterator[bytes]:
+        with _reached(), opened as source:
+            while chunk := source.read(CHUNK_BYTES):
+                yield chunk
 
     def _absolute(self, path: str) -> str:
         if ".." in path.split("/"):

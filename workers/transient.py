@@ -8,19 +8,11 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from store.artifacts import AWAY, ArtifactsUnavailable
+
 DATABASE_ERRORS = (OperationalError, InterfaceError, PoolTimeoutError)
 BROKER_ERRORS = (BrokerError, RedisConnectionError, RedisTimeoutError)
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-AWAY = frozenset(
-    {
-        *(errno.EIO, errno.ESTALE, errno.EAGAIN, errno.EBUSY, errno.ETIMEDOUT, errno.EPIPE),
-        *(errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EHOSTUNREACH),
-    }
-)
-"""EIO is also what s3fs makes of an S3 error that it has tried again in vain."""
-HTTP_CLIENT_ERRORS = frozenset(
-    {("botocore.exceptions", "HTTPClientError"), ("aiohttp.client_exceptions", "ClientError")}
-)
 
 
 def transient_reason(error: BaseException) -> str | None:
@@ -31,8 +23,8 @@ def transient_reason(error: BaseException) -> str | None:
         return "Redis could not be reached."
     if isinstance(error, OSError) and error.errno in FULL:
         return "There was no room left on a disk."
-    if isinstance(error, (ConnectionError, TimeoutError)) or (isinstance(error, OSError) and error.errno in AWAY):
-        return "The artifact store or the network could not be reached."
-    if any((kind.__module__, kind.__name__) in HTTP_CLIENT_ERRORS for kind in type(error).__mro__):
+    if isinstance(error, ArtifactsUnavailable):
         return "The artifact store could not be reached."
+    if isinstance(error, (ConnectionError, TimeoutError)) or (isinstance(error, OSError) and error.errno in AWAY):
+        return "A disk or the network could not be reached."
     return None

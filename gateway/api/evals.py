@@ -122,6 +122,7 @@ class EvalService:
         self.require(eval_id, key)
         for run in self._evals.runs(eval_id, after=None, limit=None):
             self._jobs.cancel(run.job, tenant=key.tenant)
+            self.drop_report(run)  # first: while this fails, the eval can be deleted again
         for run in _found(self._evals.delete(eval_id, tenant=key.tenant), eval_id):
             self.drop_report(run)
 

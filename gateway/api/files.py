@@ -108,10 +108,9 @@ class FileService:
         return self._artifacts.read(file.artifact)
 
     def delete(self, file_id: str, *, tenant: str) -> None:
-        file = self._files.delete(file_id, tenant=tenant)
-        if file is None:
-            raise _no_such_file(file_id)
-        self._artifacts.delete(file.artifact)
+        file = self.require(file_id, tenant=tenant)
+        self._artifacts.delete(file.artifact)  # first: while this fails, the file can be deleted again
+        self._files.delete(file_id, tenant=tenant)
 
 
 def _no_such_file(file_id: str) -> NotFound:
@@ -163,7 +162,8 @@ async def retrieve_file_content(file_id: str, key: JobsKey, service: Service) ->
         "content-length": str(file.bytes),
         "content-disposition": f"attachment; filename*=UTF-8''{quote(file.filename, safe='')}",  # RFC 6266
     }
-    return StreamingResponse(service.content(file), media_type="application/jsonl", headers=headers)
+    content = await asyncio.to_thread(service.content, file)
+    return StreamingResponse(content, media_type="application/jsonl", headers=headers)
 
 
 @router.delete("/{file_id}", summary="Delete a file.")

@@ -1,6 +1,7 @@
 """The whole stack, started once the way a user starts it: real Valkey, vLLM, gateway and Celery worker.
 
-With FLYWHEEL_TEST_TWO_OF_EACH=1 it has two gateways behind nginx, two engines, three workers and PostgreSQL.
+With FLYWHEEL_TEST_TWO_OF_EACH=1 it has two gateways behind nginx, two engines, three workers and PostgreSQL, and keeps
+its artifacts in S3.
 """
 
 import json
@@ -21,6 +22,7 @@ from openai import OpenAI
 from tests.end_to_end.trace_collector import TraceCollector
 from tests.end_to_end.two_of_each import SecondOfEach, second_of_each
 from tests.postgres_process import PostgresProcess
+from tests.s3_server import BUCKET, S3Server
 
 REPOSITORY = Path(__file__).parents[2]
 TEXT_MODEL = "smollm2-135m-instruct"
@@ -101,6 +103,12 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         }
         postgres = None
         if TWO_OF_EACH:
+            s3 = S3Server(log=tmp_path_factory.mktemp("s3") / "server.log")
+            resources.callback(s3.stop)
+            found = resources.enter_context(pytest.MonkeyPatch.context())
+            for name, value in s3.settings.items():
+                found.setenv(name, value)  # the second of each inherit them
+            environment |= s3.settings | {"FLYWHEEL_ARTIFACTS_URL": f"s3://{BUCKET}/artifacts"}
             postgres = PostgresProcess()
             resources.callback(postgres.remove)
             environment["FLYWHEEL_DATABASE_URL"] = resources.enter_context(postgres.new_database())

@@ -10,7 +10,8 @@ from openai import OpenAI
 from tests.end_to_end.conftest import EMBEDDING_MODEL, SLOW_S, TEXT_MODEL, Stack, wait_for
 
 pytestmark = [pytest.mark.real_stack, pytest.mark.timeout(SLOW_S)]
-QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
+QUESTION = [{"role": "user", "content": "Name the capital of France."}]
+"""No token of the answer has another close behind it, so that CPUs that round in other ways agree."""
 
 
 def test_a_chat_completion_answers(client: OpenAI):

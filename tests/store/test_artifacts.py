@@ -6,8 +6,8 @@ import fsspec
 import pytest
 
 from contracts.identifiers import new_id
-from store.artifacts import ArtifactRefused, ArtifactStore, DigestMismatch, folder_digest
-from tests.s3_server import BUCKET
+from store.artifacts import ArtifactRefused, ArtifactStore, ArtifactsUnavailable, DigestMismatch, folder_digest
+from tests.s3_server import BUCKET, S3Server
 
 
 @pytest.fixture(params=["file", "s3"])
@@ -180,3 +180,31 @@ def test_what_others_write_into_a_bucket_and_delete_is_seen() -> None:
         artifacts.check_model("models/a")
     others.rm(f"{BUCKET}/{folder}/models/b/config.json")
     assert artifacts.files("models/b") == []
+
+
+def test_a_bucket_that_does_not_answer_is_told_apart_from_one_that_lacks_something(
+    adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = S3Server(log=tmp_path / "server.log")
+    for name, value in server.settings.items():
+        monkeypatch.setenv(name, value)
+    fsspec.filesystem("s3").clear_instance_cache()  # it knows the address of the run's other server
+    artifacts = ArtifactStore(f"s3://{BUCKET}/away")
+    digest = artifacts.upload_folder(adapter, "models/a")
+    server.stop()
+
+    for call in (
+        lambda: artifacts.write("a", io.BytesIO(b"a")),
+        lambda: list(artifacts.lines("a")),
+        lambda: artifacts.download_model("models/a", tmp_path / "copy", digest=digest),
+    ):
+        with pytest.raises(ArtifactsUnavailable):
+            call()
+    fsspec.filesystem("s3").clear_instance_cache()
+
+
+@pytest.mark.usefixtures("s3")
+def test_a_bucket_that_is_not_there_is_not_made() -> None:
+    with pytest.raises(FileNotFoundError):
+        ArtifactStore("s3://misspelt/artifacts").write("a", io.BytesIO(b"a"))
+    assert not fsspec.filesystem("s3", skip_instance_cache=True).exists("misspelt")

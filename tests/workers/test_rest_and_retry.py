@@ -10,6 +10,7 @@ from redis import Redis
 from sqlalchemy import text
 
 from contracts.jobs import Job, NewJobEvent
+from store.artifacts import ArtifactsUnavailable
 from store.database import Database
 from store.jobs import JobRepository
 from tests.workers.conftest import RETRY, CountSpec, Workshop
@@ -86,7 +87,8 @@ def test_a_job_goes_on_while_its_progress_cannot_be_written(workshop: Workshop, 
 @pytest.mark.parametrize(
     ("error", "says"),
     [
-        (ConnectionResetError("secret-host:9000"), "artifact store or the network"),
+        (ConnectionResetError("secret-host:9000"), "disk or the network"),
+        (ArtifactsUnavailable("secret-host:9000"), "artifact store could not be reached"),
         (OSError(errno.ENOSPC, "secret-path"), "no room left on a disk"),
     ],
 )
@@ -122,7 +124,7 @@ def test_pauses_grow_and_come_to_an_end(workshop: Workshop) -> None:
     assert ended.status == "failed"
     assert ended.error is not None
     assert ended.error.code == "too_many_attempts"
-    assert "artifact store or the network" in ended.error.message
+    assert "disk or the network" in ended.error.message
     pauses = [message.split(" s (")[0].split()[-1] for message in workshop.messages(job) if "Trying again" in message]
     assert pauses == ["30", "60"]
 
