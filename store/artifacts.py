@@ -55,7 +55,7 @@ def _reached() -> Iterator[None]:
         kinds = {(kind.__module__, kind.__name__) for kind in type(error).__mro__}
         is_away = isinstance(error, (ConnectionError, TimeoutError)) or getattr(error, "errno", None) in AWAY
         if is_away or kinds & S3_CLIENT_ERRORS:
-            raise ArtifactsUnavailable(f"The artifact store is away: {error}") from error
+            raise ArtifactsUnavailable(str(error)) from error
         raise
 
 

@@ -29,6 +29,9 @@ def backup(place: Place) -> None:
             made = make_backup(database, ArtifactStore(settings.artifacts_url), ArtifactStore(place), pepper_mark=mark)
         except (BackupExists, UnknownRevision) as error:
             raise CliError(str(error), advice="Name a place that is empty, and a database that is not.") from None
+        except OSError as error:
+            advice = "The backup is not complete. Delete what there is of it, and run it again."
+            raise CliError(f"The backup's place or the artifact store: {error}.", advice=advice) from None
     typer.echo(f"{place} holds {_describe(made)}.")
     typer.echo("  Keep FLYWHEEL_AUTH__PEPPER elsewhere: no key is good without it, and it is not in the backup.")
     for lost in made.lost:
@@ -56,6 +59,9 @@ def restore(place: Place) -> None:
             raise CliError(str(error), advice="FLYWHEEL_DATABASE_URL must name an empty one.") from None
         except (NoBackup, BackupDamaged, UnknownRevision) as error:
             raise CliError(str(error), advice="Nothing was restored.") from None
+        except OSError as error:
+            advice = "The database is as empty as before. Run it again."
+            raise CliError(f"The backup's place or the artifact store: {error}.", advice=advice) from None
     typer.echo(f"Restored {_describe(taken)}.")
     for lost in taken.lost:
         typer.echo(f"  {lost.path} was {lost.reason} when the backup was made.", err=True)

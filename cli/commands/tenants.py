@@ -98,6 +98,9 @@ def erase(
         except RedisError as error:
             message = f"Redis is not reached, which keeps answers of the tenant: {error}."
             raise CliError(message, advice="Not everything is erased. Run it again when Redis is back.") from None
+        except OSError as error:
+            advice = "Not everything is erased. Run it again when the artifact store is back."
+            raise CliError(f"The artifact store: {error}.", advice=advice) from None
     for kind, count in report.erased.items():
         typer.echo(f"  {count:>8,} {kind} erased")
     typer.echo("Left:")

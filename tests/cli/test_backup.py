@@ -7,6 +7,7 @@ import httpx
 import pytest
 from redis import Redis
 
+from contracts.identifiers import new_id
 from contracts.models import ModelCard
 from store import redis_names
 from store.artifacts import ArtifactStore
@@ -18,6 +19,7 @@ from tests.fake_engine.process import FakeEngineProcess
 from tests.gateway.conftest import CHAT, MODEL, chat_body, model_card, wait_until
 from tests.gateway_process import PEPPER, GatewayProcess
 from tests.postgres_process import PostgresProcess
+from tests.s3_server import BUCKET
 from tests.tenant_data import ROWS, TenantData, make_tenant_data
 
 StartGateway = Callable[..., GatewayProcess]
@@ -30,12 +32,14 @@ def stack_settings(request: pytest.FixtureRequest, tmp_path: Path, redis_url: st
         "FLYWHEEL_ARTIFACTS_URL": f"file://{tmp_path}/artifacts",
         "FLYWHEEL_AUTH__PEPPER": PEPPER,
     }
-    if getattr(request, "param", "sqlite") == "sqlite":
+    if getattr(request, "param", "local") == "local":
         yield settings | {"FLYWHEEL_DATABASE_URL": f"sqlite:///{tmp_path}/flywheel.db"}
         return
+    request.getfixturevalue("s3")
     postgres: PostgresProcess = request.getfixturevalue("postgres")
     with postgres.new_database() as url:
-        yield settings | {"FLYWHEEL_DATABASE_URL": url}
+        artifacts = f"s3://{BUCKET}/{new_id('test')}/artifacts"
+        yield settings | {"FLYWHEEL_DATABASE_URL": url, "FLYWHEEL_ARTIFACTS_URL": artifacts}
 
 
 @pytest.fixture
@@ -71,12 +75,13 @@ def lose_everything(settings: dict[str, str], tmp_path: Path, redis_url: str) ->
     if settings["FLYWHEEL_DATABASE_URL"].startswith("sqlite"):
         for file in tmp_path.glob("flywheel.db*"):
             file.unlink()
-    ArtifactStore(f"file://{tmp_path}").delete("artifacts")
+    parent, _, folder = settings["FLYWHEEL_ARTIFACTS_URL"].rpartition("/")
+    ArtifactStore(parent).delete(folder)
     with Redis.from_url(redis_url) as redis:
         redis.flushall()
 
 
-@pytest.mark.parametrize("stack_settings", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("stack_settings", ["production"], indirect=True, ids=["PostgreSQL and S3"])
 def test_a_stack_that_lost_everything_answers_from_its_backup(
     stack_settings: dict[str, str],
     data: TenantData,
@@ -90,11 +95,12 @@ def test_a_stack_that_lost_everything_answers_from_its_backup(
     gateway = start_gateway(**stack_settings)
     with client_of(gateway, data) as client:
         before = what_the_tenant_sees(client, data)
-    made = flywheel("backup", f"{tmp_path}/backup", **stack_settings)
+    place = f"s3://{BUCKET}/{new_id('test')}/backup"
+    made = flywheel("backup", place, **stack_settings)
     gateway.stop()
     lose_everything(stack_settings, tmp_path, redis_url)
 
-    restored = flywheel("restore", f"{tmp_path}/backup", **stack_settings)
+    restored = flywheel("restore", place, **stack_settings)
 
     assert (made.returncode, restored.returncode) == (0, 0), made.stderr + restored.stderr
     assert " 4 artifacts, " in restored.stdout
@@ -126,6 +132,30 @@ def test_what_cannot_be_restored_is_said_in_a_line(
     assert "There is no complete backup." in nothing.stderr
     assert "The database is not empty" in over.stderr
     assert "none of its keys is good" in pepper.stderr
+
+
+@pytest.mark.parametrize("stack_settings", ["production"], indirect=True, ids=["PostgreSQL and S3"])
+def test_a_bucket_that_is_not_reached_is_said_in_a_line(
+    stack_settings: dict[str, str], data: TenantData, flywheel: Flywheel, tmp_path: Path
+) -> None:
+    place = f"s3://{BUCKET}/{new_id('test')}/backup"
+    made = flywheel("backup", place, **stack_settings)
+    away = stack_settings | {"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9"}
+    empty = away | {"FLYWHEEL_DATABASE_URL": f"sqlite:///{tmp_path}/new.db"}
+
+    refused = [
+        flywheel("backup", f"{place}-2", **away),
+        flywheel("restore", place, **empty),
+        flywheel("tenants", "erase", "acme", "--yes", **away),
+        flywheel("backup", "s3://misspelt/backup", **stack_settings),
+    ]
+
+    assert made.returncode == 0
+    assert [done.returncode for done in refused] == [1, 1, 1, 1]
+    assert all("Traceback" not in done.stderr for done in refused)
+    assert all("127.0.0.1:9" in done.stderr for done in refused[:3])
+    assert "bucket does not exist" in refused[3].stderr
+    assert data.tenant in flywheel("tenants", "list", **stack_settings).stdout
 
 
 def test_an_erased_tenant_is_refused_and_told_what_is_left(
