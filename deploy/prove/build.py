@@ -20,7 +20,7 @@ from deploy.prove.sandbox import DEFAULT_PATH, Mounts, build_command
 
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 CACHE = "/var/cache/uv"
-DEFAULT_TARGETS = ("gateway", "cli", "releases", "worker", "engine")
+DEFAULT_TARGETS = ("gateway", "cli", "releases", "worker", "engine", "study-worker")
 
 
 class StepFailed(RuntimeError):

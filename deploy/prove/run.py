@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 from redis.asyncio import Redis
@@ -32,11 +33,19 @@ NAMESPACES = ("unshare", "--net", "--pid", "--fork", "--mount-proc", "--kill-chi
 GATEWAY = "http://127.0.0.1:8000"
 REDIS = "redis://127.0.0.1:6379/0"
 SECRET = re.compile(r"sk-fw-\S+")
-STARTED = ("gateway", "worker", "releases", "engine")
+STARTED = ("gateway", "worker", "releases", "engine", "study-worker")
+STOPPED = ("study-worker", "engine", "releases", "gateway")
+"""In the end; the worker has stopped before, so that its jobs are the study-worker's."""
 CONFINED = "id -u; grep -h ^CapEff /proc/self/status; touch /app/written 2>&1; touch /tmp/written && echo written"
 CONFINEMENT = re.compile(r"10001\nCapEff:\s+0+\ntouch: .*Read-only file system\nwritten")
 MODEL = "smollm2-135m-instruct"
 EXAMPLES = 16
+STUDY = {
+    "model": MODEL,
+    "variants": [{"name": "w8a8", "technique": "quantise", "scheme": "w8a8"}],
+    "measurement": {"streams": [1], "rounds": 1, "answer_tokens": 8, "longest_answer_tokens": 8},
+    "sampling": {"sequences": 8, "tokens": 32},
+}
 
 Step = tuple[str, Callable[[], str]]
 
@@ -64,7 +73,14 @@ class Proof:
             ("POST /v1/chat/completions", lambda: self._chat(MODEL)),
             ("a fine-tuning job", self._finetune),
             ("a chat with what it made", lambda: self._chat(self._tuned)),
-            *((f"SIGTERM to {name}", lambda name=name: self._stop(name)) for name in reversed(STARTED)),
+            ("SIGTERM to worker", lambda: self._stop("worker")),
+            ("study-worker", lambda: self._start("study-worker", lambda: _ask_redis(worker_waits_for_jobs))),
+            ("a study", self._study),
+            *(
+                (f"SIGTERM to {name}", lambda name=name: self._stop(name))
+                for name in reversed(STARTED)
+                if name != "worker"
+            ),
         ]
 
     def close(self) -> None:
@@ -129,20 +145,35 @@ class Proof:
         return repr(answer.json()["choices"][0]["message"]["content"])
 
     def _finetune(self) -> str:
+        body = {"model": MODEL, "training_file": self._upload(), "hyperparameters": {"n_epochs": 1}}
+        job = self._follow("/v1/fine_tuning/jobs", body, "worker")
+        self._tuned = job["fine_tuned_model"]
+        return f"succeeded, {job['trained_tokens']} tokens"
+
+    def _study(self) -> str:
+        study = self._follow("/v1/flywheel/studies", STUDY | {"conversations_file": self._upload()}, "study-worker")
+        sizes = {each["name"]: each["figures"] and each["figures"]["size_bytes"] for each in study["variants"]}
+        if not all(sizes.values()):
+            raise Failed(f"{study['variants']}\n{self.stack.running['study-worker'].end_of_log()}")
+        return ", ".join(f"{name} {size / (1 << 20):.0f} MiB" for name, size in sizes.items())
+
+    def _upload(self) -> str:
         rows = (REPOSITORY / "examples/ships_computer.jsonl").read_bytes().splitlines(keepends=True)[:EXAMPLES]
-        sent = self._client.post(
-            "/v1/files", data={"purpose": "fine-tune"}, files={"file": ("rows.jsonl", b"".join(rows))}
-        )
-        body = {"model": MODEL, "training_file": sent.json()["id"], "hyperparameters": {"n_epochs": 1}}
-        job = self._client.post("/v1/fine_tuning/jobs", json=body).json()
+        files = {"file": ("rows.jsonl", b"".join(rows))}
+        sent = self._client.post("/v1/files", data={"purpose": "fine-tune"}, files=files)
+        file_id: str = sent.json()["id"]
+        return file_id
+
+    def _follow(self, path: str, body: dict[str, Any], worker: str) -> dict[str, Any]:
+        """A job, once it has succeeded. Raises Failed."""
+        job: dict[str, Any] = self._client.post(path, json=body).json()
         deadline = time.monotonic() + 600
         while job.get("status") in ("validating_files", "queued", "running") and time.monotonic() < deadline:
             time.sleep(1)
-            job = self._client.get(f"/v1/fine_tuning/jobs/{job['id']}").json()
+            job = self._client.get(f"{path}/{job['id']}").json()
         if job.get("status") != "succeeded":
-            raise Failed(f"{job}\n{self.stack.running['worker'].end_of_log()}")
-        self._tuned = job["fine_tuned_model"]
-        return f"succeeded, {job['trained_tokens']} tokens"
+            raise Failed(f"{job}\n{self.stack.running[worker].end_of_log()}")
+        return job
 
     def _stop(self, service: str) -> str:
         code, seconds = self.stack.stop(service)

@@ -42,7 +42,7 @@ class Stack:
 
     def __init__(self, folder: Path, logs: Path) -> None:
         self._folder, self._logs = folder, logs
-        self.services = config(["tools"])
+        self.services = config(["studies", "tools"])
         make(folder / "secrets", postgres=False)
         (folder / "secrets").chmod(0o755)  # what an engine mounts, the user of a container can reach
         self._hosts = folder / "hosts"
