@@ -8,6 +8,7 @@ import argparse
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Sequence
 
 from cli.bootstrap import CPU_TORCH_SERVICES, REPOSITORY, Bootstrap, BootstrapError, PackageSources, uv_settings
@@ -18,6 +19,7 @@ SELECTIONS = {
     "gateway": [PROJECT, "--extra", "gateway"],
     "engine": [PROJECT, "--extra", "engine"],
     "engine-cuda": [PROJECT, "--extra", "engine-cuda"],
+    "engine-on-vllm": [PROJECT, "--extra", "engine-cuda"],
     "worker": [PROJECT, "--extra", "worker"],
     "worker-cuda": [PROJECT, "--extra", "worker"],  # the torch of the package index is the one for CUDA
     "compress": ["--group", f"{PROJECT}:compress"],
@@ -29,21 +31,46 @@ SELECTIONS = {
     "peers": ["--group", f"{PROJECT}:peers"],  # nothing of ours: LiteLLM pins much that we use
 }
 PLATFORM = ["--python-version", "3.11", "--python-platform", "x86_64-manylinux_2_28"]
+ON_VLLM = "engine-on-vllm"
+"""What the engine needs beside what vLLM's own image has, for the Python that it has. What every service needs is in it
+in versions that vLLM takes: those of the image may be older than ours."""
+PLATFORM_ON_VLLM = ["--python-version", "3.12", *PLATFORM[2:]]
 FORM = ["--generate-hashes", "--no-emit-index-url", "--no-emit-find-links", "--no-header", "--no-annotate", "--quiet"]
 
 
 def lock(service: str, bootstrap: Bootstrap, *, keep: bool) -> None:
     """Writes locks/<service>.txt. Raises CalledProcessError when no versions fit together."""
     sources = bootstrap.package_sources()
-    if service.endswith("-cuda"):
+    if service.endswith("-cuda") or service == ON_VLLM:
         sources = PackageSources(sources.index_url)  # a folder of wheels may hold a torch for CPUs, which would win
-    command = [str(bootstrap.uv), "pip", "compile", *SELECTIONS[service], *PLATFORM, *FORM]
+    platform = PLATFORM_ON_VLLM if service == ON_VLLM else PLATFORM
+    command = [str(bootstrap.uv), "pip", "compile", *SELECTIONS[service], *platform, *FORM]
+    if service == ON_VLLM:
+        there = _packages(_pinned_vllm(), bootstrap, sources) - _packages(PROJECT, bootstrap, sources)
+        there = {name for name in there if not name.startswith("opentelemetry")}  # all of one version
+        command += [word for name in sorted(there) for word in ("--no-emit-package", name)]
     if not keep:
         command.append("--upgrade")
     if service in CPU_TORCH_SERVICES and not sources.offer_torch():
         command += ["--torch-backend", "cpu"]
     command += ["--output-file", f"locks/{service}.txt"]
     subprocess.run(command, cwd=REPOSITORY, env=uv_settings(sources), check=True, stdout=subprocess.DEVNULL)
+
+
+def _pinned_vllm() -> str:
+    extras = tomllib.loads((REPOSITORY / PROJECT).read_text())["project"]["optional-dependencies"]
+    (pinned,) = (each for each in extras["engine-cuda"] if each.startswith("vllm=="))
+    return str(pinned)
+
+
+def _packages(wanted: str, bootstrap: Bootstrap, sources: PackageSources) -> set[str]:
+    """Names of all that a requirement, or a project's file, brings along."""
+    command = [str(bootstrap.uv), "pip", "compile", PROJECT if wanted == PROJECT else "-", *PLATFORM_ON_VLLM]
+    command += ["--no-annotate", "--no-header", "--quiet"]
+    done = subprocess.run(
+        command, cwd=REPOSITORY, env=uv_settings(sources), input=wanted, check=True, capture_output=True, text=True
+    )
+    return {line.partition("==")[0].partition("[")[0] for line in done.stdout.splitlines() if "==" in line}
 
 
 def main(arguments: Sequence[str]) -> int:

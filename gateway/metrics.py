@@ -1,6 +1,6 @@
 """The gateway's Prometheus metrics. Labels hold only names of registered models, routes and engines."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
 MOST_MODELS = 1000
 OTHER = "other"
@@ -9,6 +9,7 @@ SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
 class Metrics:
     def __init__(self) -> None:
+        disable_created_metrics()  # a series more for each, which nothing asks for
         self.registry = registry = CollectorRegistry()
         self._models: set[str] = set()
         self.requests = Counter(

@@ -1,4 +1,7 @@
-"""Structured JSON logs, one object a line on standard error, each with the trace id of its request or job."""
+"""Structured JSON logs, one object a line on standard error, each with the trace id of its request or job.
+
+`log.schema.json` beside this file says what is in a line.
+"""
 
 import logging
 import sys
@@ -15,26 +18,8 @@ current_trace_id: ContextVar[str | None] = ContextVar("current_trace_id", defaul
 
 def configure_logs(service: str, level: str) -> None:
     """Sends structlog and the standard library's loggers through one JSON renderer."""
-    shared: list[structlog.types.Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_logger_name,
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.ExtraAdder(),
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _add_trace_id,
-        structlog.processors.format_exc_info,
-    ]
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                _named_service(service),
-                structlog.processors.JSONRenderer(),
-            ],
-        )
-    )
+    handler.setFormatter(json_formatter(service))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
@@ -46,13 +31,37 @@ def configure_logs(service: str, level: str) -> None:
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
-            *shared,
+            *_shared_processors(),
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
+
+
+def json_formatter(service: str) -> logging.Formatter:
+    """For programs that set up logging by themselves, from a file of `logging.config.dictConfig`."""
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=_shared_processors(),
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            _named_service(service),
+            structlog.processors.JSONRenderer(),
+        ],
+    )
+
+
+def _shared_processors() -> list[structlog.types.Processor]:
+    return [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _add_trace_id,
+        structlog.processors.format_exc_info,
+    ]
 
 
 def _named_service(service: str) -> structlog.types.Processor:

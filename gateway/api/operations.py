@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Literal
 
 from fastapi import APIRouter, Request, Response
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.exposition import choose_encoder
 from pydantic import BaseModel
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -70,13 +70,17 @@ class Probes:
 
 
 class Exposition:
-    """The metrics as Prometheus reads them. Two queries, for jobs and schedules; none of them without the database."""
+    """The metrics as Prometheus reads them. Two queries, for jobs and schedules; none of them without the database.
+
+    In OpenMetrics' form where the scraper takes it, which alone has exemplars.
+    """
 
     def __init__(self, metrics: Metrics, jobs: JobCounts, schedules: EvalScheduleRepository) -> None:
         self._metrics = metrics
         self._jobs, self._schedules = jobs, schedules
 
-    async def read(self) -> bytes:
+    async def read(self, accept: str) -> tuple[bytes, str]:
+        """The text and its media type, of those that the header `accept` names."""
         jobs, schedules = await asyncio.gather(
             _counted(self._jobs.by_queue_and_status), _counted(self._schedules.counts)
         )
@@ -86,7 +90,8 @@ class Exposition:
         self._metrics.eval_schedules.clear()
         for (model, state), count in schedules.items():
             self._metrics.eval_schedules.labels(self._metrics.label_of(model), state).inc(count)
-        return generate_latest(self._metrics.registry)
+        encode, media_type = choose_encoder(accept)
+        return encode(self._metrics.registry), media_type
 
 
 async def _counted(count: Callable[[], Mapping[tuple[str, str], int]]) -> Mapping[tuple[str, str], int]:
@@ -119,6 +124,7 @@ def create_operations_router(
     @router.get("/metrics", summary="Prometheus metrics.", response_class=Response)
     @limited
     async def expose_metrics(request: Request) -> Response:
-        return Response(await exposition.read(), media_type=CONTENT_TYPE_LATEST)
+        content, media_type = await exposition.read(request.headers.get("accept", ""))
+        return Response(content, media_type=media_type)
 
     return router

@@ -93,7 +93,9 @@ class Recorder:
         metrics, usage = self._metrics, progress.usage
         model = metrics.label_of(progress.card.name) if progress.card else ""
         self._requests(route.path, model, str(status)).inc()
-        self._durations(route.path, model).observe(duration_s)
+        # Leads from a slow bucket to the trace of one of its requests.
+        exemplar = None if progress.trace.span is None else {"trace_id": progress.trace.trace_id}
+        self._durations(route.path, model).observe(duration_s, exemplar)
         if progress.cache is not None:
             self._cache(progress.cache).inc()
         for act in progress.guarded:
@@ -103,7 +105,7 @@ class Recorder:
         if progress.disconnected:
             metrics.disconnects.inc()
         if progress.first_byte_s is not None:
-            self._first_bytes(model).observe(progress.first_byte_s)
+            self._first_bytes(model).observe(progress.first_byte_s, exemplar)
         if usage.total_tokens:
             self._tokens(model, "input").inc(usage.prompt_tokens)
             self._tokens(model, "output").inc(usage.completion_tokens or 0)

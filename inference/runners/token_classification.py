@@ -28,6 +28,7 @@ from contracts.classification import (
 )
 from contracts.openai import ClassificationRequest
 from inference.runners.entities import entities_of
+from telemetry.logs import configure_logs
 
 BAD_REQUEST = 400
 
@@ -213,9 +214,10 @@ def main() -> None:
     parser.add_argument("--max-model-len", type=int, required=True)
     parser.add_argument("--max-num-seqs", type=int, required=True)
     options = parser.parse_args()
+    configure_logs("flywheel-engine", "INFO")
     tagger = Tagger(options.model, context_length=options.max_model_len)
     app = create_app(tagger, model=options.served_model_name, max_num_seqs=options.max_num_seqs)
-    uvicorn.run(app, host=options.host, port=options.port, access_log=False)
+    uvicorn.run(app, host=options.host, port=options.port, access_log=False, log_config=None)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from deploy.checks.compose import combinations, config
 from deploy.checks.settings_names import variables
 from tests.processes import ROOT
 
-OBSERVABILITY = ("prometheus", "grafana", "otel-collector")
+OBSERVABILITY = ("prometheus", "grafana", "otel-collector", "jaeger")
 GPU = ("engine-gpu", "worker-gpu")
 DEV = ("gateway-dev", "worker-dev")
 OURS = ("migrate", "engine", "engine-embeddings", "gateway", "worker", "study-worker", "releases", "cli", *GPU, *DEV)
@@ -70,7 +70,7 @@ def test_named_volumes_are_declared_and_state_is_shared(services: dict[str, Any]
 
 def test_only_gateway_and_charts_can_be_reached_and_from_this_machine_alone(services: dict[str, Any]) -> None:
     ports = {name: service["ports"] for name, service in services.items() if "ports" in service}
-    assert list(ports) == ["gateway", "gateway-dev", "prometheus", "grafana"]
+    assert list(ports) == ["gateway", "gateway-dev", "prometheus", "grafana", "jaeger"]
     assert all(port.startswith("127.0.0.1:") for (port,) in ports.values())
 
 

@@ -48,8 +48,23 @@ def test_an_image_runs_as_nobody_in_particular_from_a_lock(target: str) -> None:
     stage = stages()[target]
     environment = {"releases": "gateway", "study-worker": "worker"}.get(target, target)
     assert re.search(r"^USER 10001$", stage, re.MULTILINE)
-    assert f"COPY --from={environment}-environment" in stage
-    lock = re.search(r"locks/\S+\.txt", stages()[f"{environment}-environment"])
+    if target != "engine-cuda":
+        assert f"COPY --from={environment}-environment" in stage
+    lock = re.search(r"locks/\S+\.txt", stages().get(f"{environment}-environment", stage))
     assert lock is not None
     assert (ROOT / lock.group()).is_file()
     assert {"contracts", "telemetry", "store"} <= set(re.findall(r"^COPY (\w+)/", stage, re.MULTILINE))
+
+
+def test_engines_on_gpus_are_of_the_vllm_that_is_locked() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    (pinned,) = (each for each in extras["engine-cuda"] if each.startswith("vllm=="))
+    assert f"FROM vllm/vllm-openai:v{pinned.removeprefix('vllm==')} AS engine-cuda\n" in DOCKERFILE
+
+
+def test_nothing_that_vllms_image_has_is_put_in_its_place_but_what_all_services_need() -> None:
+    locked = (ROOT / "locks/engine-on-vllm.txt").read_text()
+    names = set(re.findall(r"^([\w.-]+)==", locked, re.MULTILINE))
+    assert {"redis", "s3fs", "sqlalchemy", "structlog"} <= names
+    assert not names & {"torch", "transformers", "vllm", "numpy", "triton", "fastapi", "tokenizers"}
+    assert not [name for name in names if name.startswith(("nvidia", "flashinfer"))]

@@ -1,5 +1,6 @@
 """A real Prometheus scrapes the real stack; every query of every dashboard gets an answer."""
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ import httpx
 import openai
 import pytest
 import yaml
+from jsonschema import Draft202012Validator
 from openai import OpenAI
 from redis import Redis
 
@@ -16,7 +18,7 @@ from store import redis_names
 from tests.debian import program
 from tests.deploy.test_observability import DASHBOARDS, OBSERVABILITY, queries
 from tests.end_to_end.conftest import SLOW_S, TEXT_MODEL, Stack, wait_for
-from tests.processes import Process, free_port
+from tests.processes import ROOT, Process, free_port
 
 pytestmark = [pytest.mark.real_stack, pytest.mark.timeout(SLOW_S)]
 NOTHING_HAPPENED = (
@@ -42,6 +44,13 @@ class Prometheus:
         answer = self._http.get("/api/v1/query", params={"query": expression.replace("$__rate_interval", "1m")}).json()
         assert answer["status"] == "success", answer
         return answer["data"]["result"]
+
+    def exemplars(self, series: str) -> list[str]:
+        """Their trace ids."""
+        span = {"start": time.time() - 600, "end": time.time() + 60}
+        answer = self._http.get("/api/v1/query_exemplars", params={"query": series} | span).json()
+        assert answer["status"] == "success", answer
+        return [each["labels"]["trace_id"] for found in answer["data"] for each in found["exemplars"]]
 
     def alerts(self) -> list[str]:
         told = self._http.get("/api/v1/alerts").json()["data"]["alerts"]
@@ -73,7 +82,8 @@ def prometheus(stack: Stack, tmp_path: Path) -> Iterator[Prometheus]:
     address = f"127.0.0.1:{free_port()}"
     options = [f"--config.file={tmp_path}/prometheus.yml", f"--storage.tsdb.path={tmp_path}/data"]
     process = Process(
-        [*program("prometheus"), *options, f"--web.listen-address={address}"], log=tmp_path / "prometheus.log"
+        [*program("prometheus"), *options, "--enable-feature=exemplar-storage", f"--web.listen-address={address}"],
+        log=tmp_path / "prometheus.log",
     )
     server = Prometheus(f"http://{address}")
     process.wait_until(server.ready)
@@ -128,3 +138,26 @@ def test_every_panel_shows_something_and_no_alert_is_raised(stack: Stack, client
     }
     assert empty == {}
     assert prometheus.alerts() == []
+
+
+@pytest.mark.parametrize("series", ["flywheel_request_duration_seconds", "flywheel_time_to_first_token_seconds"])
+def test_a_bucket_leads_to_the_trace_of_a_request(stack: Stack, client: OpenAI, prometheus: Prometheus, series: str):
+    use(stack, client)
+    wait_for(lambda: prometheus.exemplars(f"{series}_bucket"), timeout_s=30, what="Prometheus has an exemplar")
+    for trace_id in prometheus.exemplars(f"{series}_bucket"):
+        wait_for(lambda of=trace_id: "flywheel-gateway" in stack.traces.services_of(of), timeout_s=10, what="its trace")
+
+
+def test_every_line_of_every_service_is_as_the_schema_of_logs_says(stack: Stack, client: OpenAI):
+    use(stack, client)
+    time.sleep(1)  # requests are written in batches
+    schema = Draft202012Validator(json.loads((ROOT / "telemetry/log.schema.json").read_text()))
+    logs = [log for log in (stack.home / "logs").glob("*.log") if log.stem != "valkey"]
+    lines = {log.stem: [json.loads(line) for line in log.read_text().splitlines()] for log in logs}
+
+    assert {"gateway", "worker", "releases", "supervisor"} < lines.keys()
+    every = [line for of_one in lines.values() for line in of_one]
+    assert {"flywheel-engine", "flywheel-gateway", "flywheel-worker"} < {line["service"] for line in every}
+    assert any(line["logger"].startswith("vllm") for line in every)
+    assert any(line["logger"] == "gateway.access" for line in every)
+    assert [(line, fault.message) for line in every for fault in schema.iter_errors(line)] == []

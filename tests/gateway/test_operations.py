@@ -28,6 +28,22 @@ async def test_metrics_count_requests_tokens_and_cache(serving: Serving):
     assert "no-such-model-of-a-stranger" not in text
 
 
+async def test_metrics_are_in_the_form_that_the_scraper_takes(serving: Serving):
+    async with serving.gateway.client() as client:
+        await client.post(CHAT, json=chat_body(stream=True))
+    url = f"{serving.gateway.url}/metrics"
+    plain = httpx.get(url)
+    open_metrics = httpx.get(url, headers={"accept": "application/openmetrics-text;version=1.0.0,text/plain;q=0.5"})
+
+    assert plain.headers["content-type"].startswith("text/plain")
+    assert open_metrics.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
+    assert open_metrics.text.endswith("# EOF\n")
+    assert "flywheel_requests_total" in plain.text
+    assert "flywheel_requests_total" in open_metrics.text
+    assert "_created" not in plain.text + open_metrics.text
+    assert "trace_id" not in open_metrics.text  # nobody keeps this gateway's traces
+
+
 def test_metrics_tell_how_many_jobs_wait_and_run_in_each_queue(gateway: GatewayProcess):
     jobs = JobRepository(gateway.database)
     names = [f'flywheel_jobs{{queue="cpu",state="{state}"}}' for state in ("queued", "running")]

@@ -4,6 +4,8 @@ import json
 import subprocess
 from typing import Any
 
+from jsonschema import Draft202012Validator
+
 from tests.processes import ROOT, python
 
 
@@ -48,3 +50,15 @@ def test_a_line_within_a_span_carries_its_trace_id() -> None:
     assert lines[0]["trace_id"] == lines[0]["event"]
     assert len(lines[0]["span_id"]) == 16
     assert "trace_id" not in lines[1]
+
+
+def test_the_schema_refuses_what_no_service_writes() -> None:
+    schema = Draft202012Validator(json.loads((ROOT / "telemetry/log.schema.json").read_text()))
+    (line,) = logged_by("import structlog; structlog.get_logger('relay').info('relayed', tokens=3)")
+    line["service"] = "flywheel-gateway"
+    request = line | {"logger": "gateway.access", "event": "request"}
+
+    assert schema.is_valid(line)
+    assert not schema.is_valid(line | {"service": "other"})
+    assert not schema.is_valid(line | {"trace_id": "none"})
+    assert "'status' is a required property" in {fault.message for fault in schema.iter_errors(request)}

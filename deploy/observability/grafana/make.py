@@ -19,13 +19,14 @@ SECONDS, SHARE, PER_SECOND, COUNT, BYTES = "s", "percentunit", "reqps", "short",
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """`queries` are PromQL → legend. `limit` is where a figure turns red."""
+    """`queries` are PromQL → legend. `limit` is where a figure turns red. `exemplars` are dots that lead to traces."""
 
     title: str
     unit: str
     queries: dict[str, str]
     about: str = ""
     limit: float | None = None
+    exemplars: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,7 @@ DASHBOARDS: dict[str, Sequence[Row]] = {
                         quantile(0.5, "flywheel_request_duration_seconds", "route"): "p50 {{route}}",
                         quantile(0.95, "flywheel_request_duration_seconds", "route"): "p95 {{route}}",
                     },
+                    exemplars=True,
                 ),
                 Panel(
                     "Time to first token",
@@ -108,6 +110,7 @@ DASHBOARDS: dict[str, Sequence[Row]] = {
                         quantile(0.5, "flywheel_time_to_first_token_seconds", "model"): "p50 {{model}}",
                         quantile(0.95, "flywheel_time_to_first_token_seconds", "model"): "p95 {{model}}",
                     },
+                    exemplars=True,
                 ),
                 Panel(
                     "Tokens a second",
@@ -321,7 +324,7 @@ def _filled(made: Made, panel: Panel) -> Made:
     made = made.title(panel.title).description(panel.about).unit(panel.unit).datasource(PROMETHEUS).min(0)
     for number, (query, legend) in enumerate(panel.queries.items()):
         target = prometheus.Dataquery().expr(query).legend_format(legend).ref_id(chr(ord("A") + number))
-        made = made.with_target(target)
+        made = made.with_target(target.exemplar(True) if panel.exemplars else target)
     return made
 
 
