@@ -9,7 +9,7 @@ SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
 class Metrics:
     def __init__(self) -> None:
-        disable_created_metrics()  # a series more for each, which nothing asks for
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each, which nothing asks for
         self.registry = registry = CollectorRegistry()
         self._models: set[str] = set()
         self.requests = Counter(

@@ -12,7 +12,7 @@ import httpx
 from inference.command import EngineCommand
 
 LOGGING = Path(__file__).with_name("logging.json")
-"""Gives vLLM's lines the form of all others. A study's engines have none: their last words are read as vLLM says them."""
+"""Gives vLLM's lines the form of all others. A study reads its engines' last words, and starts them without."""
 STOP_TIMEOUT_S = 5.0
 HEALTH_POLL_S = 0.5
 
