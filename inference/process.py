@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -32,7 +33,7 @@ class EngineProcess:
     async def start(cls, command: EngineCommand) -> "EngineProcess":
         process = await asyncio.create_subprocess_exec(
             *command.arguments,
-            env={**command.environment, "VLLM_LOGGING_CONFIG_PATH": str(LOGGING)},
+            env=_with_logging(command.environment),
             stdin=asyncio.subprocess.DEVNULL,
             start_new_session=True,
         )
@@ -75,6 +76,13 @@ class EngineProcess:
         with suppress(ProcessLookupError):
             self._guard.kill()
         await asyncio.gather(self._process.wait(), self._guard.wait())
+
+
+def _with_logging(environment: Mapping[str, str]) -> dict[str, str]:
+    """Unless the operator has said otherwise."""
+    if environment.get("VLLM_CONFIGURE_LOGGING") == "0":
+        return dict(environment)
+    return {"VLLM_LOGGING_CONFIG_PATH": str(LOGGING), **environment}
 
 
 async def _is_healthy(client: httpx.AsyncClient) -> bool:

@@ -214,8 +214,9 @@ def _open_pod(template: Manifest, name: str, places: "_Places") -> None:
         pod["volumes"].append(_if_catalogue(places, 6, "configMap: {name: flywheel-catalogue}", "name: catalogue"))
     if "envFrom" in container:
         # Kustomize names a ConfigMap by its content; here a changed one restarts pods by its sum.
+        read = "list .Values.settings .Values.catalogue" if name in ("engine", "worker") else "list .Values.settings"
         template["metadata"]["annotations"] = {
-            "flywheel/settings": places.put("{{ list .Values.settings .Values.catalogue | toJson | sha256sum }}")
+            "flywheel/settings": places.put(f"{{{{ {read} | toJson | sha256sum }}}}")
         }
 
 

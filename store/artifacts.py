@@ -38,31 +38,43 @@ AWAY = frozenset(
     }
 )
 """EIO is also what s3fs makes of an S3 error that it has tried again in vain, EREMOTEIO and EBUSY of 500 and 503."""
-S3_CLIENT_ERRORS = frozenset({("botocore.exceptions", "BotoCoreError"), ("aiohttp.client_exceptions", "ClientError")})
+S3_AWAY = frozenset(
+    {
+        ("botocore.exceptions", "ConnectionError"),
+        ("botocore.exceptions", "HTTPClientError"),
+        ("aiohttp.client_exceptions", "ClientError"),
+    }
+)
+S3_REFUSED = ("botocore.exceptions", "BotoCoreError")
+"""The root of the others: no credentials, a name that no bucket can have."""
+# What does not answer is given up soon: gateways wait in threads that others need too.
+S3_PATIENCE = {"connect_timeout": 3, "read_timeout": 10, "retries": {"max_attempts": 2, "mode": "standard"}}
 OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "file": {"auto_mkdir": True},
-    # What does not answer is given up in seconds: gateways wait in threads that others need too.
-    "s3": {"config_kwargs": {"retries": {"max_attempts": 2, "mode": "standard"}}},
+    "local": {"auto_mkdir": True},
+    "s3": {"config_kwargs": S3_PATIENCE},
 }
 
 
 @contextmanager
 def _reached() -> Iterator[None]:
-    """Raises ArtifactsUnavailable for whatever else is raised where the store is away."""
+    """Raises ArtifactsUnavailable for whatever is raised where the store is away, and none of botocore's own errors."""
     try:
         yield
     except Exception as error:
         kinds = {(kind.__module__, kind.__name__) for kind in type(error).__mro__}
         is_away = isinstance(error, (ConnectionError, TimeoutError)) or getattr(error, "errno", None) in AWAY
-        if is_away or kinds & S3_CLIENT_ERRORS:
+        if is_away or kinds & S3_AWAY:
             raise ArtifactsUnavailable(str(error)) from error
+        if S3_REFUSED in kinds:
+            raise PermissionError(str(error)) from error
         raise
 
 
 class ArtifactStore:
     """Paths are relative to the store's URL, for example `models/ft:…/adapter_model.safetensors`.
 
-    All of it raises ArtifactsUnavailable.
+    Any of it may raise ArtifactsUnavailable, and PermissionError.
     """
 
     def __init__(self, url: str) -> None:
@@ -70,6 +82,7 @@ class ArtifactStore:
         # A listing that fsspec remembers does not know what other services have written and deleted since.
         self._filesystem, root = fsspec.core.url_to_fs(url, use_listings_cache=False, **options)
         self._root = str(root).rstrip("/")
+        self._filesystem.retries = 1  # of s3fs, for each of which botocore has its own
 
     @_reached()
     def write(self, path: str, source: BinaryIO) -> None:
@@ -100,9 +113,13 @@ class ArtifactStore:
 
     @_reached()
     def delete(self, path: str) -> None:
-        """Deletes an artifact or a folder of them; nothing happens if there is none."""
-        if self._filesystem.exists(self._absolute(path)):
-            self._filesystem.rm(self._absolute(path), recursive=True)
+        """Deletes an artifact or a folder of them; nothing happens if there is none. Raises PermissionError where some
+        of it is still there: S3 answers well, and names in the answer what it did not delete."""
+        target = self._absolute(path)
+        if self._filesystem.exists(target):
+            self._filesystem.rm(target, recursive=True)
+            if self._filesystem.exists(target):
+                raise PermissionError(f"{path} could not be deleted.")
 
     @_reached()
     def check_model(self, path: str) -> None:

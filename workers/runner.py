@@ -12,7 +12,7 @@ from opentelemetry import propagate, trace
 from contracts.invalidation import Invalidation
 from contracts.jobs import STARTED, Job, JobError, RetryPolicy
 from contracts.models import ModelCard
-from store.artifacts import ArtifactRefused
+from store.artifacts import ArtifactRefused, ArtifactsUnavailable
 from store.job_queue import JobQueue
 from store.job_rows import LeaseLost
 from store.jobs import JobRepository
@@ -262,11 +262,14 @@ class JobRunner:
 
 
 def _insist(write: Callable[[], None], heartbeat: Heartbeat) -> None:
-    """A job's end is worth waiting for a database that is away, as long as the lease holds. Raises LeaseLost."""
+    """A job's end is worth waiting for a database or a store that is away, as long as the lease holds.
+
+    Raises LeaseLost.
+    """
     while True:
         try:
             write()
-        except DATABASE_ERRORS as error:
+        except (*DATABASE_ERRORS, ArtifactsUnavailable) as error:
             log.warning("end of the job not written yet", reason=type(error).__name__)
             heartbeat.check(may_save=True)
             time.sleep(LAST_WORD_PAUSE_S)

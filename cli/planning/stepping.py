@@ -138,8 +138,14 @@ def first_tokens_s(pace: Pace, requests: Iterable[Request]) -> list[float]:
         if len(waiting) > MOST_WAITING:
             return [math.inf]
         begun = [waiting.popleft() for _ in range(min(len(waiting), pace.capacity - len(ends)))]
-        now += pace.step_s + pace.request_s * len(ends) + pace.prompt_s * len(begun)
-        step += 1
+        step_s = pace.step_s + pace.request_s * len(ends)
+        steps = 1
+        if not begun and step_s > 0:  # the same step again, until an answer is whole or somebody comes
+            steps = ends[0] - step
+            if upcoming:
+                steps = max(1, min(steps, math.ceil((upcoming.came_at_s - now) / step_s)))
+        now += step_s * steps + pace.prompt_s * len(begun)
+        step += steps
         for request in begun:
             times.append(now - request.came_at_s + pace.way_s)
             heapq.heappush(ends, step + request.answer_tokens - 1)

@@ -76,11 +76,7 @@ class Proof:
             ("SIGTERM to worker", lambda: self._stop("worker")),
             ("study-worker", lambda: self._start("study-worker", lambda: _ask_redis(worker_waits_for_jobs))),
             ("a study", self._study),
-            *(
-                (f"SIGTERM to {name}", lambda name=name: self._stop(name))
-                for name in reversed(STARTED)
-                if name != "worker"
-            ),
+            *((f"SIGTERM to {name}", lambda name=name: self._stop(name)) for name in STOPPED),
         ]
 
     def close(self) -> None:

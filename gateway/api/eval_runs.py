@@ -211,8 +211,8 @@ class EvalRunService:
         run = self._require(eval_id, run_id, key)
         if self._evals.states([run])[run.id].status in ("queued", "in_progress"):
             raise Conflict("The run is under way. Cancel it first.", param="run_id")
+        self._of_evals.drop_report(run)  # first: while this fails, the run can be deleted again
         self._evals.delete_run(run.id)
-        self._of_evals.drop_report(run)
 
     def items(
         self,

@@ -123,6 +123,7 @@ class EvalService:
         for run in self._evals.runs(eval_id, after=None, limit=None):
             self._jobs.cancel(run.job, tenant=key.tenant)
             self.drop_report(run)  # first: while this fails, the eval can be deleted again
+        # A worker may have written another report meanwhile.
         for run in _found(self._evals.delete(eval_id, tenant=key.tenant), eval_id):
             self.drop_report(run)
 

@@ -105,12 +105,17 @@ class FileService:
         return file
 
     def content(self, file: StoredFile) -> Iterator[bytes]:
-        return self._artifacts.read(file.artifact)
+        """Raises NotFound where it was deleted in this moment."""
+        try:
+            return self._artifacts.read(file.artifact)
+        except FileNotFoundError:
+            raise _no_such_file(file.id) from None
 
     def delete(self, file_id: str, *, tenant: str) -> None:
         file = self.require(file_id, tenant=tenant)
         self._artifacts.delete(file.artifact)  # first: while this fails, the file can be deleted again
-        self._files.delete(file_id, tenant=tenant)
+        if self._files.delete(file_id, tenant=tenant) is None:
+            raise _no_such_file(file_id)
 
 
 def _no_such_file(file_id: str) -> NotFound:

@@ -142,7 +142,7 @@ class ModelService:
         try:
             await asyncio.to_thread(self._artifacts.delete, card.weights)
         except OSError as error:  # the model is gone all the same
-            self._log.warning("weights not deleted", model=name, reason=type(error).__name__)
+            self._log.warning("weights not deleted", model=name, weights=card.weights, reason=type(error).__name__)
 
 
 def _state(card: ModelCard, engines: Mapping[str, list[str]]) -> Literal["live", "on_demand", "unavailable"]:

@@ -93,8 +93,9 @@ class Recorder:
         metrics, usage = self._metrics, progress.usage
         model = metrics.label_of(progress.card.name) if progress.card else ""
         self._requests(route.path, model, str(status)).inc()
-        # Leads from a slow bucket to the trace of one of its requests.
-        exemplar = None if progress.trace.span is None else {"trace_id": progress.trace.trace_id}
+        # Leads from a slow bucket to the trace of one of its requests, if somebody keeps it.
+        span = progress.trace.span
+        exemplar = {"trace_id": progress.trace.trace_id} if span is not None and span.is_recording() else None
         self._durations(route.path, model).observe(duration_s, exemplar)
         if progress.cache is not None:
             self._cache(progress.cache).inc()

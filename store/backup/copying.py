@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import BinaryIO, cast
 
 from store.artifacts import ArtifactStore
@@ -40,12 +40,13 @@ def write_measured(source: BinaryIO, target: ArtifactStore, name: str, *, path: 
 @contextmanager
 def checked(backup: ArtifactStore, name: str, expected: Content) -> Iterator[BinaryIO]:
     """A file of the backup, to be read to its end in the block. Raises BackupDamaged, at the latest after it."""
-    try:
-        with backup.open(name) as source:
-            measured = Measured(source)
-            yield cast(BinaryIO, measured)
-    except FileNotFoundError:
-        raise BackupDamaged(f"`{name}` is missing in the backup.") from None
+    with ExitStack() as stack:
+        try:
+            source = stack.enter_context(backup.open(name))
+        except FileNotFoundError:
+            raise BackupDamaged(f"`{name}` is missing in the backup.") from None
+        measured = Measured(source)
+        yield cast(BinaryIO, measured)
     found = measured.content(expected.path)
     if (found.bytes, found.sha256) != (expected.bytes, expected.sha256):
         raise BackupDamaged(f"`{name}` is not what was backed up: {found.bytes} of {expected.bytes} bytes.")

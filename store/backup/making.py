@@ -18,9 +18,9 @@ class BackupExists(Exception):
 def make_backup(database: Database, artifacts: ArtifactStore, backup: ArtifactStore, *, pepper_mark: str) -> Manifest:
     """Rows of one moment, with every artifact that they name. Raises BackupExists, UnknownRevision.
 
-    Artifacts are written before the rows that name them and deleted after them. So where one is gone by the time it is
-    to be copied, its row is gone too, and the rows are taken again. One that is missing though its row is still there
-    is lost, and the backup says so.
+    Artifacts are written before the rows that name them, and deleted with them. So where one is gone by the time it is
+    to be copied, its row is gone too in a moment, and the rows are taken again. One that is missing though its row is
+    still there is lost, and the backup says so.
     """
     if backup.files(""):
         raise BackupExists("There is something at this place already.")

@@ -142,19 +142,24 @@ def test_a_bucket_that_is_not_reached_is_said_in_a_line(
     made = flywheel("backup", place, **stack_settings)
     away = stack_settings | {"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9"}
     empty = away | {"FLYWHEEL_DATABASE_URL": f"sqlite:///{tmp_path}/new.db"}
+    misspelt = {
+        "FLYWHEEL_DATABASE_URL": f"sqlite:///{tmp_path}/other.db",
+        "FLYWHEEL_ARTIFACTS_URL": "s3://misspelt/artifacts",
+    }
 
     refused = [
         flywheel("backup", f"{place}-2", **away),
         flywheel("restore", place, **empty),
         flywheel("tenants", "erase", "acme", "--yes", **away),
         flywheel("backup", "s3://misspelt/backup", **stack_settings),
+        flywheel("restore", place, **stack_settings | misspelt),
     ]
 
     assert made.returncode == 0
-    assert [done.returncode for done in refused] == [1, 1, 1, 1]
+    assert [done.returncode for done in refused] == [1, 1, 1, 1, 1]
     assert all("Traceback" not in done.stderr for done in refused)
     assert all("127.0.0.1:9" in done.stderr for done in refused[:3])
-    assert "bucket does not exist" in refused[3].stderr
+    assert all("bucket does not exist" in done.stderr for done in refused[3:])
     assert data.tenant in flywheel("tenants", "list", **stack_settings).stdout
 
 

@@ -59,7 +59,8 @@ def test_an_image_runs_as_nobody_in_particular_from_a_lock(target: str) -> None:
 def test_engines_on_gpus_are_of_the_vllm_that_is_locked() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     (pinned,) = (each for each in extras["engine-cuda"] if each.startswith("vllm=="))
-    assert f"FROM vllm/vllm-openai:v{pinned.removeprefix('vllm==')} AS engine-cuda\n" in DOCKERFILE
+    version = re.escape(pinned.removeprefix("vllm=="))
+    assert re.search(rf"^FROM vllm/vllm-openai:v{version}(@sha256:\w+)? AS engine-cuda$", DOCKERFILE, re.MULTILINE)
 
 
 def test_nothing_that_vllms_image_has_is_put_in_its_place_but_what_all_services_need() -> None:

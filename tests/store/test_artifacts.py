@@ -204,6 +204,27 @@ def test_a_bucket_that_does_not_answer_is_told_apart_from_one_that_lacks_somethi
 
 
 @pytest.mark.usefixtures("s3")
+def test_what_s3_did_not_delete_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It answers 200 and names such keys in the answer, of which s3fs says nothing."""
+    artifacts = ArtifactStore(f"s3://{BUCKET}/{new_id('test')}")
+    artifacts.write("files/a", io.BytesIO(b"a"))
+    monkeypatch.setattr(type(fsspec.filesystem("s3")), "_bulk_delete", refuse_to_delete)
+    with pytest.raises(PermissionError):
+        artifacts.delete("files/a")
+    assert artifacts.files("files") == ["files/a"]
+
+
+async def refuse_to_delete(*_arguments: object, **_options: object) -> list[str]:
+    return []
+
+
+@pytest.mark.usefixtures("s3")
+def test_what_no_attempt_can_change_is_not_taken_for_a_bucket_that_is_away() -> None:
+    with pytest.raises(PermissionError, match="Parameter validation failed"):
+        ArtifactStore("s3://no_such name/artifacts").files("a")
+
+
+@pytest.mark.usefixtures("s3")
 def test_a_bucket_that_is_not_there_is_not_made() -> None:
     with pytest.raises(FileNotFoundError):
         ArtifactStore("s3://misspelt/artifacts").write("a", io.BytesIO(b"a"))
