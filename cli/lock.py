@@ -46,7 +46,7 @@ def lock(service: str, bootstrap: Bootstrap, *, keep: bool) -> None:
     platform = PLATFORM_ON_VLLM if service == ON_VLLM else PLATFORM
     command = [str(bootstrap.uv), "pip", "compile", *SELECTIONS[service], *platform, *FORM]
     if service == ON_VLLM:
-        there = _packages(_pinned_vllm(), bootstrap, sources) - _packages(PROJECT, bootstrap, sources)
+        there = _packages("-", bootstrap, sources, told=_pinned_vllm()) - _packages(PROJECT, bootstrap, sources)
         there = {name for name in there if not name.startswith("opentelemetry")}  # all of one version
         command += [word for name in sorted(there) for word in ("--no-emit-package", name)]
     if not keep:
@@ -63,12 +63,11 @@ def _pinned_vllm() -> str:
     return str(pinned)
 
 
-def _packages(wanted: str, bootstrap: Bootstrap, sources: PackageSources) -> set[str]:
-    """Names of all that a requirement, or a project's file, brings along."""
-    command = [str(bootstrap.uv), "pip", "compile", PROJECT if wanted == PROJECT else "-", *PLATFORM_ON_VLLM]
-    command += ["--no-annotate", "--no-header", "--quiet"]
+def _packages(file: str, bootstrap: Bootstrap, sources: PackageSources, *, told: str = "") -> set[str]:
+    """Names of all that the requirements of a file bring along, or those `told` if it is `-`."""
+    command = [str(bootstrap.uv), "pip", "compile", file, *PLATFORM_ON_VLLM, "--no-annotate", "--no-header", "--quiet"]
     done = subprocess.run(
-        command, cwd=REPOSITORY, env=uv_settings(sources), input=wanted, check=True, capture_output=True, text=True
+        command, cwd=REPOSITORY, env=uv_settings(sources), input=told, check=True, capture_output=True, text=True
     )
     return {line.partition("==")[0].partition("[")[0] for line in done.stdout.splitlines() if "==" in line}
 

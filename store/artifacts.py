@@ -56,6 +56,11 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
+def is_away(error: BaseException) -> bool:
+    """Whether an error is that of a disk, a network or a server which does not answer at the moment."""
+    return isinstance(error, (ConnectionError, TimeoutError)) or (isinstance(error, OSError) and error.errno in AWAY)
+
+
 @contextmanager
 def _reached() -> Iterator[None]:
     """Raises ArtifactsUnavailable for whatever is raised where the store is away, and none of botocore's own errors."""
@@ -63,8 +68,7 @@ def _reached() -> Iterator[None]:
         yield
     except Exception as error:
         kinds = {(kind.__module__, kind.__name__) for kind in type(error).__mro__}
-        is_away = isinstance(error, (ConnectionError, TimeoutError)) or getattr(error, "errno", None) in AWAY
-        if is_away or kinds & S3_AWAY:
+        if is_away(error) or kinds & S3_AWAY:
             raise ArtifactsUnavailable(str(error)) from error
         if S3_REFUSED in kinds:
             raise PermissionError(str(error)) from error
@@ -90,6 +94,7 @@ class ArtifactStore:
         with self._filesystem.open(self._absolute(path), "wb") as out:
             shutil.copyfileobj(source, out, CHUNK_BYTES)
 
+    @_reached()
     def read(self, path: str) -> Iterator[bytes]:
         """The artifact in chunks. Raises FileNotFoundError at once."""
         return self._chunks(self._open(path))
@@ -141,7 +146,6 @@ class ArtifactStore:
         target = self._absolute(path)
         return int(self._filesystem.du(target)) if self._filesystem.exists(target) else 0
 
-    @_reached()
     def upload_folder(self, folder: Path, path: str) -> str:
         """Stores every file of `folder` under `path` and returns the digest of the whole. Raises ArtifactRefused for
         a symbolic link."""
@@ -172,7 +176,6 @@ class ArtifactStore:
                 if folder_digest(folder) != digest:
                     raise
 
-    @_reached()
     def _open(self, path: str) -> BinaryIO:
         source: BinaryIO = self._filesystem.open(self._absolute(path), "rb")
         return source

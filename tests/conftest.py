@@ -78,9 +78,17 @@ def _session_s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 @pytest.fixture
 def s3(_session_s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
     """A real server, the same for the whole run, that this process and its children find."""
-    for name, value in _session_s3.settings.items():
-        monkeypatch.setenv(name, value)
+    _session_s3.be_found(monkeypatch)
     return _session_s3
+
+
+@pytest.fixture
+def own_s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
+    """The same, for one test alone, which may stop it."""
+    server = S3Server(log=tmp_path / "s3.log")
+    server.be_found(monkeypatch)
+    yield server
+    server.stop()
 
 
 @pytest.fixture(scope="session")

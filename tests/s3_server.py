@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.processes import Process, free_port, python
 
@@ -24,6 +25,11 @@ class S3Server(Process):
         super().__init__(python("-m", "moto.server", "--port", str(port)), log=log)
         self.wait_until(self._answers)
         httpx.put(f"{self.url}/{BUCKET}").raise_for_status()
+
+    def be_found(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """By this process and its children."""
+        for name, value in self.settings.items():
+            monkeypatch.setenv(name, value)
 
     def _answers(self) -> bool:
         try:

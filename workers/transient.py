@@ -8,7 +8,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from store.artifacts import AWAY, ArtifactsUnavailable
+from store.artifacts import ArtifactsUnavailable, is_away
 
 DATABASE_ERRORS = (OperationalError, InterfaceError, PoolTimeoutError)
 BROKER_ERRORS = (BrokerError, RedisConnectionError, RedisTimeoutError)
@@ -25,6 +25,6 @@ def transient_reason(error: BaseException) -> str | None:
         return "There was no room left on a disk."
     if isinstance(error, ArtifactsUnavailable):
         return "The artifact store could not be reached."
-    if isinstance(error, (ConnectionError, TimeoutError)) or (isinstance(error, OSError) and error.errno in AWAY):
+    if is_away(error):
         return "A disk or the network could not be reached."
     return None

@@ -120,12 +120,14 @@ class EvalService:
     def delete(self, eval_id: str, key: ApiKey) -> None:
         """With its runs, their rows and their reports. A run that is under way is cancelled. Raises NotFound."""
         self.require(eval_id, key)
-        for run in self._evals.runs(eval_id, after=None, limit=None):
+        runs = self._evals.runs(eval_id, after=None, limit=None)
+        for run in runs:
             self._jobs.cancel(run.job, tenant=key.tenant)
             self.drop_report(run)  # first: while this fails, the eval can be deleted again
-        # A worker may have written another report meanwhile.
+        dropped = {run.results.report for run in runs}
         for run in _found(self._evals.delete(eval_id, tenant=key.tenant), eval_id):
-            self.drop_report(run)
+            if run.results.report not in dropped:  # a worker has written it meanwhile
+                self.drop_report(run)
 
     def drop_report(self, run: EvalRun) -> None:
         if run.results.report is not None:

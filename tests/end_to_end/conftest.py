@@ -105,9 +105,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         if TWO_OF_EACH:
             s3 = S3Server(log=tmp_path_factory.mktemp("s3") / "server.log")
             resources.callback(s3.stop)
-            found = resources.enter_context(pytest.MonkeyPatch.context())
-            for name, value in s3.settings.items():
-                found.setenv(name, value)  # the second of each inherit them
+            s3.be_found(resources.enter_context(pytest.MonkeyPatch.context()))  # the second of each inherit it
             environment |= s3.settings | {"FLYWHEEL_ARTIFACTS_URL": f"s3://{BUCKET}/artifacts"}
             postgres = PostgresProcess()
             resources.callback(postgres.remove)

@@ -14,16 +14,6 @@ ROWS = b'{"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "
 
 
 @pytest.fixture
-def own_s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
-    """One that may be stopped."""
-    server = S3Server(log=tmp_path / "s3.log")
-    for name, value in server.settings.items():
-        monkeypatch.setenv(name, value)
-    yield server
-    server.stop()
-
-
-@pytest.fixture
 def client(own_s3: S3Server, redis_url: str, tmp_path: Path) -> Iterator[httpx.Client]:
     settings = {"FLYWHEEL_ARTIFACTS_URL": f"s3://{BUCKET}/{new_id('test')}"}
     gateway = GatewayProcess(redis_url=redis_url, folder=tmp_path / "gateway", settings=settings)

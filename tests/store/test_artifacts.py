@@ -11,17 +11,15 @@ from tests.s3_server import BUCKET, S3Server
 
 
 @pytest.fixture(params=["file", "s3"])
-def artifacts(request: pytest.FixtureRequest, tmp_path: Path) -> ArtifactStore:
+def artifacts(request: pytest.FixtureRequest, artifacts: ArtifactStore) -> ArtifactStore:
     """In a folder and in a bucket."""
     if request.param == "file":
-        return ArtifactStore(f"file://{tmp_path}/artifacts")
+        return artifacts
     request.getfixturevalue("s3")
     return ArtifactStore(f"s3://{BUCKET}/{new_id('test')}")
 
 
-@pytest.fixture
-def in_a_folder(tmp_path: Path) -> ArtifactStore:
-    return ArtifactStore(f"file://{tmp_path}/artifacts")
+in_a_folder = pytest.mark.parametrize("artifacts", ["file"], indirect=True)
 
 
 @pytest.fixture
@@ -136,9 +134,10 @@ def test_a_model_with_a_file_that_could_run_code_never_reaches_this_machine(
     refuses(artifacts, adapter, tmp_path, name)
 
 
-def test_nor_does_a_name_with_a_control_character(in_a_folder: ArtifactStore, adapter: Path, tmp_path: Path) -> None:
+@in_a_folder
+def test_nor_does_a_name_with_a_control_character(artifacts: ArtifactStore, adapter: Path, tmp_path: Path) -> None:
     """moto's server knows no such names."""
-    refuses(in_a_folder, adapter, tmp_path, "a\nb.json")
+    refuses(artifacts, adapter, tmp_path, "a\nb.json")
 
 
 def refuses(artifacts: ArtifactStore, adapter: Path, tmp_path: Path, name: str) -> None:
@@ -149,16 +148,17 @@ def refuses(artifacts: ArtifactStore, adapter: Path, tmp_path: Path, name: str) 
     assert not (tmp_path / "engine").exists()
 
 
-def test_links_are_neither_stored_nor_followed(in_a_folder: ArtifactStore, adapter: Path, tmp_path: Path) -> None:
+@in_a_folder
+def test_links_are_neither_stored_nor_followed(artifacts: ArtifactStore, adapter: Path, tmp_path: Path) -> None:
     secret = tmp_path / "secret.json"
     secret.write_text("{}")
-    digest = in_a_folder.upload_folder(adapter, "models/ftjob-1")
+    digest = artifacts.upload_folder(adapter, "models/ftjob-1")
     (tmp_path / "artifacts/models/ftjob-1/link.json").symlink_to(secret)
     with pytest.raises(ArtifactRefused, match="link"):
-        in_a_folder.download_model("models/ftjob-1", tmp_path / "engine", digest=digest)
+        artifacts.download_model("models/ftjob-1", tmp_path / "engine", digest=digest)
     (adapter / "link.json").symlink_to(secret)
     with pytest.raises(ArtifactRefused, match="link"):
-        in_a_folder.upload_folder(adapter, "models/ftjob-2")
+        artifacts.upload_folder(adapter, "models/ftjob-2")
 
 
 @pytest.mark.usefixtures("s3")
@@ -183,15 +183,12 @@ def test_what_others_write_into_a_bucket_and_delete_is_seen() -> None:
 
 
 def test_a_bucket_that_does_not_answer_is_told_apart_from_one_that_lacks_something(
-    adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    adapter: Path, tmp_path: Path, own_s3: S3Server
 ) -> None:
-    server = S3Server(log=tmp_path / "server.log")
-    for name, value in server.settings.items():
-        monkeypatch.setenv(name, value)
     fsspec.filesystem("s3").clear_instance_cache()  # it knows the address of the run's other server
     artifacts = ArtifactStore(f"s3://{BUCKET}/away")
     digest = artifacts.upload_folder(adapter, "models/a")
-    server.stop()
+    own_s3.stop()
 
     for call in (
         lambda: artifacts.write("a", io.BytesIO(b"a")),
